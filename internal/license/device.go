@@ -167,10 +167,30 @@ type SIM struct {
 type DeviceFilter struct {
 	Accounts []AccountName
 	Device   Device // identifiers to match exactly; empty ones match all
-	Devices  []Device
+	Devices  []Device          // any of these, each by the identifiers it has
+	Match    []IdentifierMatch // all of these
 	State    State
 	After    int64 // only SIMs with a greater Number
 	Earliest time.Time
 	Latest   time.Time
 	Limit    int
+}
+
+// IdentifierKind is one of the identifiers a SIM is known by.
+type IdentifierKind string
+
+// The kinds of identifiers.
+const (
+	KindICCID IdentifierKind = "ICCID"
+	KindIMEI  IdentifierKind = "IMEI"
+	KindMDN   IdentifierKind = "MDN"
+)
+
+// IdentifierMatch selects SIMs by parts of one identifier; empty parts match
+// all. The parts are digits.
+type IdentifierMatch struct {
+	Kind     IdentifierKind
+	Contains string
+	Prefix   string
+	Suffix   string
 }

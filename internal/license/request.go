@@ -117,3 +117,10 @@ func (p Progress) Status() Status {
 		return StatusFailure
 	}
 }
+
+// Plan is what a request would do, device by device, were it made now.
+type Plan struct {
+	Pool    Pool    // as it is
+	Devices []error // of each of the request's devices, in their order; nil where it would succeed
+	Err     error   // of the request as a whole: ErrInsufficient or nil
+}

@@ -1,0 +1,301 @@
+// Package auth decides who calls: applications by a client key and secret that
+// buy an OAuth2 bearer token, and users by name and password that open a
+// session. A call to the API needs both.
+//
+// Nothing that could be used as a secret is stored in the clear. An
+// application's secret and the tokens are stored as SHA-256, since they are
+// random; a person's password as argon2id. What must be sent out again, such as
+// a listener's password, is sealed (Sealer).
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// Errors of the Authority. All but ErrClient and ErrPassword leave open why.
+var (
+	ErrClient   = errors.New("unknown application or wrong secret")
+	ErrBearer   = errors.New("the bearer token is unknown, expired or revoked")
+	ErrSession  = errors.New("the session has expired")
+	ErrPassword = errors.New("unknown user or wrong password")
+)
+
+// SlowedError refuses a try unchecked after too many failures from one address.
+// Err is the error a checked try would have given.
+type SlowedError struct {
+	Err   error
+	After time.Duration // when a try will be checked again
+}
+
+func (e *SlowedError) Error() string { return fmt.Sprintf("%v; too many tries", e.Err) }
+
+func (e *SlowedError) Unwrap() error { return e.Err }
+
+// Secret is a string that logs do not show.
+type Secret string
+
+// LogValue hides the secret from logs.
+func (Secret) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+func (Secret) String() string { return "[redacted]" }
+
+// GoString hides the secret from %#v.
+func (Secret) GoString() string { return "[redacted]" }
+
+// Caller is who calls: a user, through an application.
+type Caller struct {
+	Application string
+	User        string
+	Accounts    []license.AccountName // those the user may use
+	Session     Secret
+}
+
+// Account finds the account a request names among those the caller may use,
+// with or without its hyphens. The empty name is the only account of a caller
+// who has just one.
+//
+// The error is license.ErrNotFound for an account that is unknown or not the
+// caller's, and license.ErrMultiple or license.ErrNoAccounts for an empty name
+// that leaves the choice open.
+func (c Caller) Account(name string) (license.AccountName, error) {
+	if name == "" {
+		switch len(c.Accounts) {
+		case 0:
+			return "", license.ErrNoAccounts
+		case 1:
+			return c.Accounts[0], nil
+		}
+		return "", license.ErrMultiple
+	}
+	folded := license.AccountName(name).Folded()
+	for _, a := range c.Accounts {
+		if a.Folded() == folded {
+			return a, nil
+		}
+	}
+	return "", fmt.Errorf("account: %w", license.ErrNotFound)
+}
+
+// Application is an application's stored credential and its current token.
+type Application struct {
+	Key        string
+	SecretHash string // HashSecret of the secret
+	Disabled   bool
+	Nonce      string    // the current token is made of the secret and this
+	Issued     time.Time // when that token was first issued
+	TokenHash  string    // HashSecret of that token
+}
+
+// User is a user's stored credential.
+type User struct {
+	Name         string
+	PasswordHash string
+	Disabled     bool
+	Accounts     []license.AccountName
+}
+
+// Session is a stored session.
+type Session struct {
+	Hash        string // HashSecret of the session token
+	Application string
+	User        string
+	Used        time.Time             // the last use that was written down
+	Accounts    []license.AccountName // of its user, when read
+}
+
+// Records is where credentials, sessions and failures are kept; the store.
+// Reads of what does not exist give license.ErrNotFound.
+type Records interface {
+	Application(ctx context.Context, key string) (Application, error)
+	ApplicationByToken(ctx context.Context, tokenHash string) (Application, error)
+	// ReplaceToken stores a's nonce, issue time and token hash if its nonce
+	// still is oldNonce, and reports whether it was.
+	ReplaceToken(ctx context.Context, a Application, oldNonce string) (bool, error)
+
+	User(ctx context.Context, name string) (User, error)
+	// ReplacePassword reports whether the old hash still stood.
+	ReplacePassword(ctx context.Context, name, oldHash, newHash string) (bool, error)
+
+	Session(ctx context.Context, hash string) (Session, error)
+	PutSession(ctx context.Context, s Session) error
+	TouchSession(ctx context.Context, hash string, used time.Time) error
+	DeleteSession(ctx context.Context, hash string) error
+
+	Failures(ctx context.Context, name, address string) (Failures, error)
+	// AddFailure counts one more and blocks tries until delay(count) from now.
+	AddFailure(ctx context.Context, name, address string, now time.Time, delay func(count int) time.Duration) error
+	ClearFailures(ctx context.Context, name, address string) error
+}
+
+// Failures are the failed tries in a row of one name from one address.
+type Failures struct {
+	Count int
+	Until time.Time // tries before this are refused unchecked
+}
+
+// Lock says what many failed tries of one name do.
+type Lock string
+
+// The ways to treat failed tries.
+const (
+	LockSlow      Lock = "slow"      // tries of the name from that address are delayed, more each time
+	LockReference Lock = "reference" // five failures lock the name until an operator unlocks it
+)
+
+// Config sets an Authority up.
+type Config struct {
+	Records Records
+	Clock   license.Clock
+	Random  io.Reader
+	// SharedNodes says that other nodes serve the same sessions, so that one
+	// may have been used there within the last minute unknown to us.
+	SharedNodes bool
+	Lock        Lock          // zero: LockSlow
+	TokenLife   time.Duration // zero: one hour
+	SessionIdle time.Duration // zero: 20 minutes
+}
+
+// Authority issues and checks tokens and sessions.
+type Authority struct {
+	cfg      Config
+	sessions uses
+	hashing  chan struct{} // bounds the memory and the processors that password checks take
+}
+
+// New makes an Authority.
+func New(cfg Config) *Authority {
+	if cfg.Lock == "" {
+		cfg.Lock = LockSlow
+	}
+	if cfg.TokenLife == 0 {
+		cfg.TokenLife = time.Hour
+	}
+	if cfg.SessionIdle == 0 {
+		cfg.SessionIdle = 20 * time.Minute
+	}
+	return &Authority{cfg: cfg, hashing: make(chan struct{}, 2)}
+}
+
+// Token is a bearer token with the time it has left.
+type Token struct {
+	Value   Secret
+	Expires time.Duration // never zero
+}
+
+// Issue gives the application its bearer token: the same one until an hour has
+// passed since it was first issued (thingspace-api.md 4.1). The token is made
+// of the secret just presented and a stored nonce, so every node gives the same
+// and none stores it.
+//
+// It fails with ErrClient, or a *SlowedError of it.
+func (a *Authority) Issue(ctx context.Context, key string, secret Secret, from string) (Token, error) {
+	app, err := a.client(ctx, key, secret, from)
+	if err != nil {
+		return Token{}, err
+	}
+	for {
+		now := a.cfg.Clock.Now()
+		left := app.Issued.Add(a.cfg.TokenLife).Sub(now)
+		if app.Nonce != "" && left >= time.Second && left <= a.cfg.TokenLife {
+			return Token{Value: deriveToken(secret, app.Nonce), Expires: left}, nil
+		}
+		old := app.Nonce
+		app.Nonce, app.Issued = randomHex(a.cfg.Random, 16), now
+		app.TokenHash = HashSecret(deriveToken(secret, app.Nonce))
+		replaced, err := a.cfg.Records.ReplaceToken(ctx, app, old)
+		if err != nil {
+			return Token{}, fmt.Errorf("storing a token: %w", err)
+		}
+		if replaced {
+			return Token{Value: deriveToken(secret, app.Nonce), Expires: a.cfg.TokenLife}, nil
+		}
+		// Another node was first; its token is as good.
+		if app, err = a.cfg.Records.Application(ctx, key); err != nil {
+			return Token{}, fmt.Errorf("reading an application: %w", err)
+		}
+	}
+}
+
+// Revoke ends the application's token, if token is its current one; revoking
+// any other changes nothing (RFC 7009, 2.2). It fails as Issue does.
+func (a *Authority) Revoke(ctx context.Context, key string, secret Secret, token Secret, from string) error {
+	app, err := a.client(ctx, key, secret, from)
+	if err != nil {
+		return err
+	}
+	if !same(HashSecret(token), app.TokenHash) {
+		return nil
+	}
+	old := app.Nonce
+	app.Nonce, app.Issued, app.TokenHash = "", time.Time{}, ""
+	if _, err := a.cfg.Records.ReplaceToken(ctx, app, old); err != nil {
+		return fmt.Errorf("revoking a token: %w", err)
+	}
+	return nil
+}
+
+// client checks an application's key and secret.
+func (a *Authority) client(ctx context.Context, key string, secret Secret, from string) (Application, error) {
+	name := "application:" + key
+	if err := a.slowed(ctx, name, from, ErrClient); err != nil {
+		return Application{}, err
+	}
+	app, err := a.cfg.Records.Application(ctx, key)
+	if err != nil && !errors.Is(err, license.ErrNotFound) {
+		return Application{}, fmt.Errorf("reading an application: %w", err)
+	}
+	// Compared for unknown keys too, so that they take the same time.
+	if ok := same(HashSecret(secret), app.SecretHash); err != nil || !ok || app.Disabled {
+		return Application{}, a.failed(ctx, name, from, ErrClient)
+	}
+	return app, a.succeeded(ctx, name, from)
+}
+
+// Bearer finds the application a bearer token belongs to. It fails with
+// ErrBearer.
+func (a *Authority) Bearer(ctx context.Context, token Secret) (application string, err error) {
+	app, err := a.cfg.Records.ApplicationByToken(ctx, HashSecret(token))
+	switch {
+	case errors.Is(err, license.ErrNotFound):
+		return "", ErrBearer
+	case err != nil:
+		return "", fmt.Errorf("looking a token up: %w", err)
+	case app.Disabled || !a.cfg.Clock.Now().Before(app.Issued.Add(a.cfg.TokenLife)):
+		return "", ErrBearer
+	}
+	return app.Key, nil
+}
+
+// HashSecret is the form in which a random secret is stored and looked up.
+func HashSecret(s Secret) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+func deriveToken(secret Secret, nonce string) Secret {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(nonce))
+	return Secret(base64.RawURLEncoding.EncodeToString(mac.Sum(nil)))
+}
+
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+func randomHex(r io.Reader, n int) string {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		panic("reading randomness: " + err.Error()) // crypto/rand never fails
+	}
+	return hex.EncodeToString(b)
+}

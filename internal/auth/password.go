@@ -1,0 +1,181 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// The argon2id parameters for passwords (OWASP's second choice): 19 MiB, two
+// passes, one lane.
+const (
+	argonTime   = 2
+	argonMemory = 19 * 1024 // KiB
+	argonLanes  = 1
+	argonKey    = 32
+)
+
+// HashPassword is the form in which a person's password is stored, in the usual
+// notation of argon2id.
+func HashPassword(p Secret) string {
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt) // never fails
+	key := argon2.IDKey([]byte(p), salt, argonTime, argonMemory, argonLanes, argonKey)
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonLanes,
+		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
+}
+
+// CheckPassword reports whether p is the password that stored was made from.
+func CheckPassword(stored string, p Secret) bool {
+	var version, memory, time, lanes int
+	parts := strings.Split(stored, "$")
+	if len(parts) != 6 || parts[1] != "argon2id" {
+		return false
+	}
+	if _, err := fmt.Sscanf(parts[2]+" "+parts[3], "v=%d m=%d,t=%d,p=%d", &version, &memory, &time, &lanes); err != nil {
+		return false
+	}
+	salt, err1 := base64.RawStdEncoding.DecodeString(parts[4])
+	want, err2 := base64.RawStdEncoding.DecodeString(parts[5])
+	if err1 != nil || err2 != nil || version != argon2.Version || len(want) == 0 {
+		return false
+	}
+	got := argon2.IDKey([]byte(p), salt, uint32(time), uint32(memory), uint8(lanes), uint32(len(want)))
+	return same(string(got), string(want))
+}
+
+// nobody is checked in place of an unknown user's password, so that unknown
+// names take the same time. No password fits it.
+const nobody = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+// checkPassword finds the user whose password this is, and keeps count of
+// failures.
+func (a *Authority) checkPassword(ctx context.Context, name string, password Secret, from string) (User, error) {
+	key := "user:" + name
+	if err := a.slowed(ctx, key, from, ErrPassword); err != nil {
+		return User{}, err
+	}
+	if err := a.enter(ctx); err != nil {
+		return User{}, err
+	}
+	defer a.leave()
+	// Again: many tries may have waited for their turn together.
+	if err := a.slowed(ctx, key, from, ErrPassword); err != nil {
+		return User{}, err
+	}
+	u, err := a.cfg.Records.User(ctx, name)
+	if err != nil && !errors.Is(err, license.ErrNotFound) {
+		return User{}, fmt.Errorf("reading a user: %w", err)
+	}
+	stored := u.PasswordHash
+	if err != nil {
+		stored = nobody
+	}
+	if ok := CheckPassword(stored, password); !ok || err != nil || u.Disabled {
+		return User{}, a.failed(ctx, key, from, ErrPassword)
+	}
+	return u, a.succeeded(ctx, key, from)
+}
+
+func (a *Authority) hash(ctx context.Context, p Secret) (string, error) {
+	if err := a.enter(ctx); err != nil {
+		return "", err
+	}
+	defer a.leave()
+	return HashPassword(p), nil
+}
+
+func (a *Authority) enter(ctx context.Context) error {
+	select {
+	case a.hashing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &license.UnavailableError{Err: fmt.Errorf("waiting to check a password: %w", ctx.Err()), After: time.Second}
+	}
+}
+
+func (a *Authority) leave() { <-a.hashing }
+
+// freeFailures is how many tries in a row may fail before the next is slowed.
+const freeFailures = 5
+
+// maxDelay is the longest delay between two checked tries.
+const maxDelay = 15 * time.Minute
+
+// delay is how long tries are refused after count failures in a row.
+func delay(count int) time.Duration {
+	if count <= freeFailures {
+		return 0
+	}
+	if count-freeFailures > 10 {
+		return maxDelay
+	}
+	return min(maxDelay, time.Second<<(count-freeFailures-1))
+}
+
+// locked stands for "until an operator unlocks it".
+const locked = 100 * 365 * 24 * time.Hour
+
+// slowed refuses a try that comes too early after too many failures.
+func (a *Authority) slowed(ctx context.Context, name, from string, as error) error {
+	if a.cfg.Lock == LockReference {
+		from = ""
+	}
+	f, err := a.cfg.Records.Failures(ctx, name, from)
+	if errors.Is(err, license.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading failed logins: %w", err)
+	}
+	left := f.Until.Sub(a.cfg.Clock.Now())
+	switch {
+	case left <= 0:
+		return nil
+	case a.cfg.Lock == LockReference:
+		return as
+	}
+	return &SlowedError{Err: as, After: left}
+}
+
+func (a *Authority) failed(ctx context.Context, name, from string, as error) error {
+	wait := delay
+	if a.cfg.Lock == LockReference {
+		from = ""
+		wait = func(count int) time.Duration {
+			if count < freeFailures {
+				return 0
+			}
+			return locked
+		}
+	}
+	if err := a.cfg.Records.AddFailure(ctx, name, from, a.cfg.Clock.Now(), wait); err != nil {
+		return fmt.Errorf("counting a failed login: %w", err)
+	}
+	return as
+}
+
+func (a *Authority) succeeded(ctx context.Context, name, from string) error {
+	if a.cfg.Lock == LockReference {
+		from = ""
+	}
+	_, err := a.cfg.Records.Failures(ctx, name, from)
+	if errors.Is(err, license.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = a.cfg.Records.ClearFailures(ctx, name, from)
+	}
+	if err != nil {
+		return fmt.Errorf("forgetting failed logins: %w", err)
+	}
+	return nil
+}
