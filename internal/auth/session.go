@@ -21,8 +21,8 @@ const touchEvery = time.Minute
 
 // uses remembers when this node last saw each session used.
 type uses struct {
-	mu   sync.Mutex
-	last map[string]time.Time // by session hash
+	mu    sync.Mutex
+	last  map[string]time.Time // by session hash
 	swept time.Time
 }
 

@@ -166,7 +166,7 @@ type SIM struct {
 // selects all.
 type DeviceFilter struct {
 	Accounts []AccountName
-	Device   Device // identifiers to match exactly; empty ones match all
+	Device   Device            // identifiers to match exactly; empty ones match all
 	Devices  []Device          // any of these, each by the identifiers it has
 	Match    []IdentifierMatch // all of these
 	State    State
