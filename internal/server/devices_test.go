@@ -1,0 +1,85 @@
+package server
+
+import (
+	"iter"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// collect reads a sequence up to its first error.
+func collect(seq iter.Seq2[license.SIM, error]) (sims []license.SIM, err error) {
+	for sim, err := range seq {
+		if err != nil {
+			return sims, err
+		}
+		sims = append(sims, sim)
+	}
+	return sims, nil
+}
+
+func TestReadDevices(t *testing.T) {
+	const text = "\ufeffGeneration, iccid,MDN,account,imei,State,imsi\r\n" +
+		"4g,89148000000000000012,5551230001,0000123456-00001,490154203237518,active,311480000000001\r\n" +
+		"\r\n" +
+		",89148000000000000020,,,35824005111111,suspend,\r\n"
+	got, err := collect(ReadDevices(strings.NewReader(text), "fleet.csv", "0000123456-00002"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []license.SIM{{
+		Account: "0000123456-00001",
+		Device:  license.Device{ICCID: "89148000000000000012", IMEI: "490154203237518", MDN: "5551230001"},
+		IMSI:    "311480000000001", State: license.StateActive, Generation: license.Generation4G,
+	}, {
+		Account: "0000123456-00002",
+		Device:  license.Device{ICCID: "89148000000000000020", IMEI: "358240051111110"},
+		State:   license.StateSuspended, Generation: license.Generation4G,
+	}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("ReadDevices: (-want +got)\n%s", diff)
+	}
+}
+
+func TestReadDevicesErrors(t *testing.T) {
+	const header = "account,imei,iccid,mdn,state,generation\n"
+	const good = "0000123456-00001,490154203237518,89148000000000000012,,active,4G\n"
+	for name, test := range map[string]struct{ text, want string }{
+		"empty":          {"", "f.csv: the file is empty"},
+		"no header":      {good, `f.csv:1: unknown column "0000123456-00001"`},
+		"column missing": {"account,imei\n", "f.csv:1: the column iccid is missing"},
+		"column twice":   {"imei,iccid,account,IMEI\n", "f.csv:1: the column imei is there twice"},
+		"account absent": {header + good + ",490154203237518,89148000000000000012,,active,4G\n", `f.csv:3: account "": the SIM needs an account`},
+		"bad account":    {header + "a/b,490154203237518,89148000000000000012,,,\n", `f.csv:2: account "a/b": an account name has`},
+		"bad iccid":      {header + good + "\n" + "0000123456-00001,490154203237518,8.91E+19,,,\n", `f.csv:4: iccid "8.91E+19": an ICCID has`},
+		"bad imei":       {header + "0000123456-00001,49015420323751,89148000000000000012,,,\n0000123456-00001,4901,89148000000000000012,,,\n", `f.csv:3: imei "4901": an IMEI has`},
+		"bad mdn":        {header + "0000123456-00001,490154203237518,89148000000000000012,+1555,,\n", `f.csv:2: mdn "+1555": an MDN has`},
+		"bad state":      {header + "0000123456-00001,490154203237518,89148000000000000012,,on,\n", `f.csv:2: state "on": a state is`},
+		"bad generation": {header + "0000123456-00001,490154203237518,89148000000000000012,,,6G\n", `f.csv:2: generation "6G": a generation is`},
+		"fields missing": {header + good + "0000123456-00001\n", "f.csv:3: wrong number of fields"},
+		"open quote":     {header + good + "\"0000\n", `f.csv:`},
+		"quote inside":   {header + "0000\"1,490154203237518,89148000000000000012,,,\n", `f.csv:2: bare " in`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := collect(ReadDevices(strings.NewReader(test.text), "f.csv", ""))
+			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("ReadDevices = %v, want an error that begins %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestDeviceReaderWarns(t *testing.T) {
+	var warnings []string
+	r := DeviceReader{Name: "f.csv", Account: "0000123456-00001", Warn: func(w string) { warnings = append(warnings, w) }}
+	if _, err := collect(r.Read(strings.NewReader("imei,iccid\n490154203237510,89148000000000000012\n"))); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"f.csv:2: the check digit of IMEI 490154203237510 should be 8"}
+	if diff := cmp.Diff(want, warnings); diff != "" {
+		t.Errorf("warnings: (-want +got)\n%s", diff)
+	}
+}
