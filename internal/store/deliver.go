@@ -1,0 +1,120 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+const finishTasks = `WITH e AS MATERIALIZED (
+		SELECT value ->> 0 AS request, value ->> 1 AS iccid, CAST(value ->> 2 AS BIGINT) AS lease,
+			value ->> 3 AS phase, CAST(value ->> 4 AS BIGINT) AS due_at, CAST(value ->> 5 AS BIGINT) AS counted,
+			CAST(value ->> 6 AS BIGINT) AS status, CAST(value ->> 7 AS BIGINT) AS latency, CAST(value ->> 8 AS BIGINT) AS ended
+		FROM {each $2} ORDER BY 1, 2)
+	UPDATE task SET phase = e.phase, due_at = e.due_at, leased = 0, lease = task.lease + 1,
+		attempt = task.attempt + e.counted, status = e.status, latency = e.latency, ended = e.ended
+	FROM e
+	WHERE task.account = $1 AND task.request = e.request AND task.iccid = e.iccid
+		AND task.lease = e.lease AND task.phase = 'listener'
+	RETURNING task.request, task.iccid`
+
+const insertAttempts = `INSERT INTO attempt (account, request, iccid, round, number, time, status, latency, answer)
+	SELECT $1, value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT),
+		CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT), value ->> 7
+	FROM {each $2} WHERE true
+	ON CONFLICT (account, request, iccid, round, number) DO NOTHING`
+
+// FinishCallbacks writes down how attempts to deliver callbacks ended. Those
+// whose lease is no longer the task's own change nothing. It alone counts
+// attempts, so that a crash or a lost lease uses none up.
+func (s *Store) FinishCallbacks(ctx context.Context, now time.Time, ends []license.Delivery) error {
+	if len(ends) == 0 {
+		return nil
+	}
+	byAccount := map[license.AccountName][]license.Delivery{}
+	for _, d := range ends {
+		byAccount[d.Callback.Account] = append(byAccount[d.Callback.Account], d)
+	}
+	accounts := slices.Sorted(maps.Keys(byAccount))
+	err := s.write(ctx, accounts[0], len(ends), func(tx *tx) error {
+		for _, account := range accounts {
+			if err := finishAccount(tx, account, now, byAccount[account]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return s.failed("finishing callbacks", err)
+}
+
+func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []license.Delivery) error {
+	list := make(rows, len(ends))
+	failed := map[taskKey]license.Delivery{}
+	for i, d := range ends {
+		key := taskKey{d.Callback.Request, d.Callback.Device.ICCID}
+		line := []any{key.request, key.iccid, d.Callback.Lease, license.PhaseEnded, nil, 1,
+			d.Status, d.Latency.Microseconds(), micros(now)}
+		switch d.Verdict {
+		case license.Again:
+			line[3], line[4], line[8] = license.PhaseListener, micros(d.Due), 0
+		case license.Unsent:
+			line[5] = 0
+		}
+		if d.Verdict == license.Again || d.Verdict == license.Exhausted {
+			failed[key] = d
+		}
+		list[i] = line
+	}
+	param, err := list.param()
+	if err != nil {
+		return err
+	}
+	won, err := collect(tx, func(scan func(...any) error) (key taskKey, err error) {
+		return key, scan(&key.request, &key.iccid)
+	}, finishTasks, string(account), param)
+	if err != nil {
+		return err
+	}
+	var attempts rows
+	for _, key := range won {
+		if d, ok := failed[key]; ok {
+			attempts = append(attempts, []any{key.request, key.iccid, d.Callback.Round, d.Callback.Attempt + 1,
+				micros(d.At), d.Status, d.Latency.Microseconds(), clean(string(d.Answer), maxAnswer)})
+		}
+	}
+	if len(attempts) == 0 {
+		return nil
+	}
+	if param, err = attempts.param(); err != nil {
+		return err
+	}
+	_, err = tx.exec(insertAttempts, string(account), param)
+	return err
+}
+
+// How many bytes are kept of what others say.
+const (
+	maxAnswer  = 256  // a listener's answer
+	maxCode    = 128  // a carrier's code
+	maxComment = 1024 // a carrier's words
+)
+
+// clean is the beginning of a text in a form that both engines keep: valid
+// UTF-8 and no NUL, which PostgreSQL refuses.
+func clean(text string, most int) string {
+	if len(text) > most {
+		text = text[:most]
+		for n := 0; n < utf8.UTFMax-1 && len(text) > 0; n++ { // a rune cut at the end
+			if r, size := utf8.DecodeLastRuneInString(text); r != utf8.RuneError || size != 1 {
+				break
+			}
+			text = text[:len(text)-1]
+		}
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}

@@ -1,0 +1,152 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// A dialect is what differs between the engines: every statement is written
+// once, with these tokens where it must be.
+type dialect struct {
+	name      string
+	each      string // {each $n}: the rows of a JSON array of arrays in parameter n, each as "value"
+	skip      string // {skip}: pass over rows that another node has locked
+	wait      string // {wait}: lock the rows, after an ORDER BY
+	clustered string // {clustered}: an account's rows lie together
+	hot       string // {hot}: leave room in each page for updates
+	// retry reports whether a write that failed so is worth repeating: it lost
+	// a race, or its outcome is unknown. Every write can be repeated.
+	retry func(error) bool
+	// constraint reports whether a statement was refused by the schema, which
+	// leaves the transaction as it was.
+	constraint func(error) bool
+	// outage reports whether err says that the database cannot be had now.
+	outage func(error) bool
+}
+
+var sqliteDialect = dialect{
+	name:       "sqlite",
+	each:       "json_each($1)",
+	clustered:  "WITHOUT ROWID",
+	retry:      func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY },
+	constraint: func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT },
+	outage: func(err error) bool {
+		switch sqliteCode(err) & 0xff {
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+			sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:
+			return true
+		}
+		return errors.Is(err, driver.ErrBadConn)
+	},
+}
+
+func sqliteCode(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code()
+	}
+	return 0
+}
+
+var postgresDialect = dialect{
+	name: "postgres",
+	each: "json_array_elements(CAST($1 AS json)) AS each(value)",
+	skip: "FOR UPDATE SKIP LOCKED",
+	wait: "FOR UPDATE",
+	hot:  "WITH (fillfactor = 75)",
+	retry: func(err error) bool {
+		switch code := postgresCode(err); code {
+		case "40001", "40P01": // serialization failure, deadlock
+			return true
+		default:
+			return disconnected(err)
+		}
+	},
+	constraint: func(err error) bool { return strings.HasPrefix(postgresCode(err), "23") },
+	outage: func(err error) bool {
+		switch code := postgresCode(err); {
+		case strings.HasPrefix(code, "08"), // connection exceptions
+			strings.HasPrefix(code, "53"),  // out of connections, disk, memory
+			strings.HasPrefix(code, "57P"), // shutting down, starting up
+			code == "57014",                // cancelled: took too long
+			code == "25006",                // read only: a standby
+			code == "55P03":                // lock not available
+			return true
+		}
+		return disconnected(err)
+	},
+}
+
+func postgresCode(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// disconnected reports whether the connection broke, so that what the last
+// statement did is unknown.
+func disconnected(err error) bool {
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || postgresCode(err) == "57P01" ||
+		(err != nil && strings.Contains(err.Error(), "conn closed"))
+}
+
+// timedOut reports whether the caller's own patience ended.
+func timedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+var (
+	eachToken  = regexp.MustCompile(`\{each (\$\d+)\}`)
+	otherToken = regexp.MustCompile(`\{(skip|wait|clustered|hot)\}`)
+)
+
+// replace puts the engine's words in the place of the tokens.
+func (d *dialect) replace(text string) string {
+	text = eachToken.ReplaceAllStringFunc(text, func(token string) string {
+		return strings.Replace(d.each, "$1", eachToken.FindStringSubmatch(token)[1], 1)
+	})
+	return otherToken.ReplaceAllStringFunc(text, func(token string) string {
+		switch token {
+		case "{skip}":
+			return d.skip
+		case "{wait}":
+			return d.wait
+		case "{clustered}":
+			return d.clustered
+		default:
+			return d.hot
+		}
+	})
+}
+
+// texts remembers the replaced form of each statement. There are only as many
+// as there are constants.
+type texts struct {
+	dialect *dialect
+	done    sync.Map // string to string
+}
+
+func (t *texts) get(text string) string {
+	if done, ok := t.done.Load(text); ok {
+		return done.(string)
+	}
+	done := t.dialect.replace(text)
+	t.done.Store(text, done)
+	return done
+}

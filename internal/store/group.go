@@ -1,0 +1,297 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+const levelRetry = slog.LevelDebug
+
+func errAttr(err error) slog.Attr { return slog.Any("error", err) }
+
+// maxGroup bounds the rows that one transaction of a group writes. A call that
+// writes more goes alone.
+const maxGroup = 1000
+
+var (
+	errClosed = errors.New("the store is closed")
+	// errBegin is nobody's fault in the group: another process is writing, or
+	// the disk is gone.
+	errBegin = errors.New("beginning a transaction")
+)
+
+// A group is the one writer of a SQLite database. It takes the calls that have
+// queued up, in turns between accounts, into one transaction with a savepoint
+// for each, so that one sync of the disk pays for all.
+type group struct {
+	s      *Store
+	db     *sql.DB
+	conn   *sql.Conn
+	stmts  map[string]*sql.Stmt // owned by run
+	done   chan struct{}        // closed when run has returned
+	wake   chan struct{}
+	mu     sync.Mutex
+	queues map[license.AccountName][]*call // guarded by mu, as are the next two
+	turns  []license.AccountName           // accounts with calls, in the order of their turns
+	closed bool
+}
+
+// A call is one transaction that somebody waits for.
+type call struct {
+	ctx    context.Context // of whoever waits; never used for a statement
+	weight int
+	fn     func(*tx) error
+	err    error
+	done   chan struct{}
+}
+
+func newGroup(s *Store, db *sql.DB, conn *sql.Conn) *group {
+	g := &group{s: s, db: db, conn: conn, stmts: map[string]*sql.Stmt{}, done: make(chan struct{}),
+		wake: make(chan struct{}, 1), queues: map[license.AccountName][]*call{}}
+	go g.run()
+	return g
+}
+
+// do has fn run and committed. A caller whose context ends before its turn gets
+// that context's error and nothing is done; after that the work is finished and
+// its result returned, whatever the context says.
+func (g *group) do(ctx context.Context, account license.AccountName, weight int, fn func(*tx) error) error {
+	c := &call{ctx: ctx, weight: weight, fn: fn, done: make(chan struct{})}
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return errClosed
+	}
+	if len(g.queues[account]) == 0 {
+		g.turns = append(g.turns, account)
+	}
+	g.queues[account] = append(g.queues[account], c)
+	g.mu.Unlock()
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+	}
+	if g.withdraw(account, c) {
+		return ctx.Err()
+	}
+	<-c.done
+	return c.err
+}
+
+// withdraw takes a call back out of the queue, unless its turn has come.
+func (g *group) withdraw(account license.AccountName, c *call) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	queue := g.queues[account]
+	for i := range queue {
+		if queue[i] == c {
+			g.queues[account] = append(queue[:i:i], queue[i+1:]...)
+			return true // an empty queue is passed over when its turn comes
+		}
+	}
+	return false
+}
+
+// take takes the next calls out of the queues: one of each account in turn,
+// as long as they fit into one transaction.
+func (g *group) take() (calls []*call, closed bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	weight := 0
+	for len(g.turns) > 0 {
+		account := g.turns[0]
+		queue := g.queues[account]
+		if len(queue) > 0 {
+			c := queue[0]
+			if len(calls) > 0 && weight+c.weight > maxGroup {
+				break
+			}
+			weight += c.weight
+			calls = append(calls, c)
+			queue = queue[1:]
+		}
+		g.turns = g.turns[1:]
+		if len(queue) == 0 {
+			delete(g.queues, account)
+		} else {
+			g.queues[account] = queue
+			g.turns = append(g.turns, account)
+		}
+	}
+	return calls, g.closed
+}
+
+// run commits groups until the store is closed.
+func (g *group) run() {
+	defer close(g.done)
+	for {
+		calls, closed := g.take()
+		if len(calls) == 0 {
+			if closed {
+				return
+			}
+			<-g.wake
+			continue
+		}
+		g.commit(calls)
+	}
+}
+
+// commit runs the calls in one transaction. When something other than a call's
+// own refusal ended it, nothing of it stands and each call is run again alone,
+// so that only those hear of an error that meet it.
+func (g *group) commit(calls []*call) {
+	live := calls[:0]
+	for _, c := range calls {
+		if err := c.ctx.Err(); err != nil {
+			c.finish(err)
+			continue
+		}
+		live = append(live, c)
+	}
+	if len(live) == 0 {
+		return
+	}
+	err := g.transact(live)
+	switch {
+	case err == nil:
+		for _, c := range live {
+			c.finish(c.err)
+		}
+	case len(live) == 1 || errors.Is(err, errBegin):
+		for _, c := range live {
+			c.finish(err)
+		}
+	default:
+		g.s.log.Warn("a group of writes is run one by one", "writes", len(live), errAttr(err))
+		for _, c := range live {
+			g.commit([]*call{c})
+		}
+	}
+}
+
+func (c *call) finish(err error) {
+	c.err = err
+	close(c.done)
+}
+
+// transact runs the calls in one transaction and commits it. Each call's own
+// error is left in the call; the one returned means that nothing stands.
+func (g *group) transact(calls []*call) (err error) {
+	t := &tx{ctx: context.Background(), dialect: g.s.dialect, run: g.exec, rows: g.query}
+	if _, err := t.exec(`BEGIN IMMEDIATE`); err != nil {
+		return errors.Join(errBegin, err)
+	}
+	defer func() {
+		if err != nil {
+			_, _ = g.exec(`ROLLBACK`, nil) // fails where SQLite has rolled back by itself
+		}
+	}()
+	stands := false
+	for _, c := range calls {
+		if c.err, err = g.savepoint(t, c.fn); err != nil {
+			return err
+		}
+		stands = stands || c.err == nil
+	}
+	if !stands {
+		_, err := t.exec(`ROLLBACK`)
+		return err
+	}
+	if _, err := t.exec(`COMMIT`); err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	return nil
+}
+
+// savepoint runs fn so that what it did can be taken back by itself: refused is
+// its own error, err one that ended the transaction.
+func (g *group) savepoint(t *tx, fn func(*tx) error) (refused, err error) {
+	if _, err := t.exec(`SAVEPOINT call`); err != nil {
+		return nil, err
+	}
+	refused = runCall(t, fn)
+	if t.broken != nil {
+		return nil, errors.Join(t.broken, refused)
+	}
+	if refused != nil {
+		if _, err := t.exec(`ROLLBACK TO call`); err != nil {
+			return nil, err
+		}
+	}
+	_, err = t.exec(`RELEASE call`)
+	return refused, err
+}
+
+// runCall turns a panic into the call's error: a bug in one must not stop the
+// writing of all.
+func runCall(t *tx, fn func(*tx) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a write panicked: %v", p)
+		}
+	}()
+	return fn(t)
+}
+
+func (g *group) exec(text string, args []any) (sql.Result, error) {
+	stmt, err := g.prepare(text)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.ExecContext(context.Background(), args...)
+}
+
+func (g *group) query(text string, args []any) (*sql.Rows, error) {
+	stmt, err := g.prepare(text)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(context.Background(), args...)
+}
+
+func (g *group) prepare(text string) (*sql.Stmt, error) {
+	if stmt, ok := g.stmts[text]; ok {
+		return stmt, nil
+	}
+	stmt, err := g.conn.PrepareContext(context.Background(), g.s.texts.get(text))
+	if err == nil {
+		g.stmts[text] = stmt
+	}
+	return stmt, err
+}
+
+// close ends the writer after the group it is in; the calls still queued fail.
+func (g *group) close() error {
+	g.mu.Lock()
+	g.closed = true
+	for account, queue := range g.queues {
+		for _, c := range queue {
+			c.finish(errClosed)
+		}
+		delete(g.queues, account)
+	}
+	g.turns = nil
+	g.mu.Unlock()
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+	<-g.done
+	var errs []error
+	for _, stmt := range g.stmts {
+		errs = append(errs, stmt.Close())
+	}
+	return errors.Join(append(errs, g.conn.Close(), g.db.Close())...)
+}

@@ -1,0 +1,52 @@
+package store
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// Import adds SIMs to the inventory, all in one transaction: the first error of
+// the sequence, or a *ConflictError, stops it with nothing written. A SIM that
+// is there already with the same identifiers is left alone, in its state too.
+//
+// The sequence is read once, so nothing is tried again. While it is read, a
+// SQLite database takes no other write. progress, when not nil, is told now and
+// then how many SIMs have been dealt with.
+func (s *Store) Import(ctx context.Context, sims iter.Seq2[license.SIM, error], now time.Time, progress func(done int)) (ImportResult, error) {
+	var im *importer
+	fn := func(tx *tx) error {
+		im = &importer{tx: tx, now: now, progress: progress, batches: map[license.AccountName][]numberedSIM{}}
+		for sim, err := range sims {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err == nil {
+				err = im.add(sim)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for _, account := range slices.Sorted(maps.Keys(im.batches)) {
+			if err := im.flush(account, im.batches[account]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var err error
+	if s.group != nil {
+		err = s.group.do(ctx, "", maxGroup+1, fn)
+	} else {
+		err = s.writeAlone(ctx, fn)
+	}
+	if err != nil {
+		return ImportResult{}, s.failed("importing SIMs", err)
+	}
+	return im.result, nil
+}

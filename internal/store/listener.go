@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+const putListener = `INSERT INTO listener (account, service, url, username, password, changed)
+	VALUES ($1, $2, $3, $4, $5, $6)
+	ON CONFLICT (account, service) DO UPDATE SET url = excluded.url, username = excluded.username,
+		password = excluded.password, changed = excluded.changed`
+
+// PutListener registers a listener, in place of the account's former one for
+// the service, whose tuning (TuneListener) it keeps. None of the account's
+// callbacks is lost by it.
+func (s *Store) PutListener(ctx context.Context, l license.Listener, now time.Time) error {
+	password, err := s.seal(l.Password, l.Account, l.Service, "password")
+	if err != nil {
+		return err
+	}
+	err = s.write(ctx, l.Account, 1, func(tx *tx) error {
+		_, err := tx.exec(putListener, string(l.Account), l.Service, l.URL, l.Username, password, micros(now))
+		return err
+	})
+	s.listeners.Add(1)
+	return s.failed("registering a listener", err)
+}
+
+const tuneListener = `UPDATE listener SET attempts = $3, wait = $4, timeout = $5, secret = $6
+	WHERE account = $1 AND service = $2`
+
+// TuneListener sets what an operator decides for a listener: the number of
+// attempts, their interval and timeout, and the signing secret. It fails with
+// license.ErrNotFound.
+func (s *Store) TuneListener(ctx context.Context, l license.Listener) error {
+	secret, err := s.seal(l.SigningSecret, l.Account, l.Service, "secret")
+	if err != nil {
+		return err
+	}
+	err = s.write(ctx, l.Account, 1, func(tx *tx) error {
+		n, err := tx.exec(tuneListener, string(l.Account), l.Service, l.Attempts,
+			l.Interval.Microseconds(), l.Timeout.Microseconds(), secret)
+		if err == nil && n == 0 {
+			err = license.ErrNotFound
+		}
+		return err
+	})
+	s.listeners.Add(1)
+	return s.failed("tuning a listener", err)
+}
+
+const deleteListener = `DELETE FROM listener WHERE account = $1 AND service = $2`
+
+// DeleteListener deregisters a listener. It fails with license.ErrNotFound.
+func (s *Store) DeleteListener(ctx context.Context, account license.AccountName, service string) error {
+	err := s.write(ctx, account, 1, func(tx *tx) error {
+		n, err := tx.exec(deleteListener, string(account), service)
+		if err == nil && n == 0 {
+			err = license.ErrNotFound
+		}
+		return err
+	})
+	s.listeners.Add(1)
+	return s.failed("deregistering a listener", err)
+}
+
+const selectListeners = `SELECT service, url, username, password, secret, attempts, wait, timeout
+	FROM listener WHERE account = $1 ORDER BY service`
+
+// Listeners lists an account's listeners.
+func (s *Store) Listeners(ctx context.Context, account license.AccountName) ([]license.Listener, error) {
+	list, err := collect(s.reader(ctx), s.scanListener(account), selectListeners, string(account))
+	return list, s.failed("listing listeners", err)
+}
+
+const selectListener = `SELECT service, url, username, password, secret, attempts, wait, timeout
+	FROM listener WHERE account = $1 AND service = $2`
+
+// Listener reads the listener an account has for a service. It fails with
+// license.ErrNotFound.
+func (s *Store) Listener(ctx context.Context, account license.AccountName, service string) (license.Listener, error) {
+	l, err := first(s.reader(ctx), s.scanListener(account), selectListener, string(account), service)
+	return l, s.failed("reading a listener", err)
+}
+
+// ListenerChanges rises whenever a listener is changed through this store, so
+// that a cache of listeners in this process can be exact.
+func (s *Store) ListenerChanges() uint64 { return s.listeners.Load() }
+
+func (s *Store) scanListener(account license.AccountName) func(func(...any) error) (license.Listener, error) {
+	return func(scan func(...any) error) (license.Listener, error) {
+		l := license.Listener{Account: account}
+		var password, secret string
+		var wait, timeout int64
+		err := scan(&l.Service, &l.URL, &l.Username, &password, &secret, &l.Attempts, &wait, &timeout)
+		if err != nil {
+			return l, err
+		}
+		l.Interval, l.Timeout = time.Duration(wait)*time.Microsecond, time.Duration(timeout)*time.Microsecond
+		if l.Password, err = s.open(password, account, l.Service, "password"); err != nil {
+			return l, err
+		}
+		l.SigningSecret, err = s.open(secret, account, l.Service, "secret")
+		return l, err
+	}
+}
+
+// seal encrypts a secret so that it can be opened in its own place only.
+func (s *Store) seal(secret string, account license.AccountName, service, field string) (string, error) {
+	if secret == "" {
+		return "", nil
+	}
+	if s.sealer == nil {
+		return "", fmt.Errorf("keeping a secret: %w: there is no sealing key", license.ErrNotConfigured)
+	}
+	return s.sealer.Seal(secret, place(account, service, field)), nil
+}
+
+func (s *Store) open(sealed string, account license.AccountName, service, field string) (string, error) {
+	if sealed == "" {
+		return "", nil
+	}
+	if s.sealer == nil {
+		return "", fmt.Errorf("reading a secret: %w: there is no sealing key", license.ErrNotConfigured)
+	}
+	return s.sealer.Open(sealed, place(account, service, field))
+}
+
+func place(account license.AccountName, service, field string) string {
+	return "listener/" + string(account) + "/" + service + "/" + field
+}
+
+const (
+	insertSetting = `INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`
+	selectSetting = `SELECT value FROM setting WHERE name = $1`
+)
+
+// ErrOtherKey says that the database's secrets were sealed with another key.
+var ErrOtherKey = errors.New("the secrets in this database were sealed with another key")
+
+// CheckSealer makes the sealing key the database's own if it has none yet, and
+// fails with ErrOtherKey if it has another.
+func (s *Store) CheckSealer(ctx context.Context) error {
+	if s.sealer == nil {
+		return nil
+	}
+	const name = "sealing-key-fingerprint"
+	err := s.write(ctx, "", 1, func(tx *tx) error {
+		if _, err := tx.exec(insertSetting, name, s.sealer.Fingerprint()); err != nil {
+			return err
+		}
+		have, err := first(tx, one[string], selectSetting, name)
+		if err == nil && have != s.sealer.Fingerprint() {
+			err = ErrOtherKey
+		}
+		return err
+	})
+	return s.failed("checking the sealing key", err)
+}

@@ -1,0 +1,101 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// keepExhausted is how long a callback that nobody acknowledged is kept at
+// least, so that it can be sent again (thingspace-api.md 6.5).
+const keepExhausted = 30 * 24 * time.Hour
+
+// keepSession is how long an unused session is kept beyond any use.
+const keepSession = 24 * time.Hour
+
+// purgeBatch is how many requests one transaction purges.
+const purgeBatch = 20
+
+// Requests whose every task ended, the last one before $3.
+const purgeable = `SELECT id FROM request r
+	WHERE r.account = $1 AND r.time < $2 AND r.purged = 0 AND NOT EXISTS (
+		SELECT 1 FROM task t WHERE t.account = $1 AND t.request = r.id
+			AND (t.phase <> 'ended' OR t.ended >= $2 OR (t.status NOT BETWEEN 200 AND 299 AND t.ended >= $3)))
+	ORDER BY r.time LIMIT $4`
+
+const (
+	purgeTasks    = `DELETE FROM task WHERE account = $1 AND request IN (SELECT value ->> 0 FROM {each $2})`
+	purgeAttempts = `DELETE FROM attempt WHERE account = $1 AND request IN (SELECT value ->> 0 FROM {each $2})`
+	markPurged    = `UPDATE request SET purged = $2 WHERE account = $1 AND id IN (SELECT value ->> 0 FROM {each $3})`
+	purgeKeys     = `DELETE FROM idempotency WHERE account = $1 AND time < $2`
+	purgeSessions = `DELETE FROM session WHERE used < $1`
+	purgeLockouts = `DELETE FROM lockout WHERE last < $1 AND until < $2`
+)
+
+// Purge deletes what is kept no longer: the tasks and attempts of requests that
+// ended before the retention, old idempotency keys, sessions and failures. The
+// requests, the postings and what SIMs hold stay. It returns the number of rows
+// it deleted and may be run by several nodes at once.
+func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duration) (deleted int, err error) {
+	accounts, err := s.Accounts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, account := range accounts {
+		n, err := s.purgeAccount(ctx, account, now, retention)
+		deleted += n
+		if err != nil {
+			return deleted, s.failed("purging account "+string(account), err)
+		}
+	}
+	err = s.write(ctx, "", 1, func(tx *tx) error {
+		if _, err := tx.exec(purgeSessions, micros(now.Add(-keepSession))); err != nil {
+			return err
+		}
+		_, err := tx.exec(purgeLockouts, micros(now.Add(-24*time.Hour)), micros(now))
+		return err
+	})
+	return deleted, s.failed("purging sessions", err)
+}
+
+func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, now time.Time, retention time.Duration) (deleted int, err error) {
+	before, exhausted := now.Add(-retention), now.Add(-max(retention, keepExhausted))
+	err = s.write(ctx, account, 1, func(tx *tx) error {
+		_, err := tx.exec(purgeKeys, string(account), micros(now.Add(-keepIdempotency)))
+		return err
+	})
+	for err == nil {
+		var ids []license.RequestID
+		ids, err = collect(s.reader(ctx), one[license.RequestID], purgeable,
+			string(account), micros(before), micros(exhausted), purgeBatch)
+		if err != nil || len(ids) == 0 {
+			break
+		}
+		var n int
+		n, err = s.purgeRequests(ctx, account, ids, now)
+		deleted += n
+	}
+	return deleted, err
+}
+
+func (s *Store) purgeRequests(ctx context.Context, account license.AccountName, ids []license.RequestID, now time.Time) (deleted int, err error) {
+	list, err := params(ids)
+	if err != nil {
+		return 0, err
+	}
+	err = s.write(ctx, account, maxGroup+1, func(tx *tx) error {
+		tasks, err := tx.exec(purgeTasks, string(account), list)
+		if err != nil {
+			return err
+		}
+		attempts, err := tx.exec(purgeAttempts, string(account), list)
+		if err != nil {
+			return err
+		}
+		deleted = int(tasks + attempts)
+		_, err = tx.exec(markPurged, string(account), micros(now), list)
+		return err
+	})
+	return deleted, err
+}

@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// A querier runs statements: a transaction, or the database for reads outside
+// of one.
+type querier interface {
+	query(text string, args ...any) (*sql.Rows, error)
+}
+
+// reader reads outside of a transaction, within a caller's context.
+type reader struct {
+	s   *Store
+	ctx context.Context
+}
+
+func (s *Store) reader(ctx context.Context) reader { return reader{s, ctx} }
+
+func (r reader) query(text string, args ...any) (*sql.Rows, error) {
+	if r.s.group == nil { // pgx remembers its statements itself
+		return r.s.db.QueryContext(r.ctx, r.s.texts.get(text), args...)
+	}
+	stmt, err := r.s.prepare(r.ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(r.ctx, args...)
+}
+
+func (s *Store) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
+	if stmt, ok := s.prepared.Load(text); ok {
+		return stmt.(*sql.Stmt), nil
+	}
+	stmt, err := s.db.PrepareContext(ctx, s.texts.get(text))
+	if err != nil {
+		return nil, err
+	}
+	if other, loaded := s.prepared.LoadOrStore(text, stmt); loaded {
+		_ = stmt.Close() // another goroutine was first
+		return other.(*sql.Stmt), nil
+	}
+	return stmt, nil
+}
+
+// collect runs a query and scans each row by scan, which gets the row's Scan
+// and returns one value.
+func collect[T any](q querier, scan func(scan func(...any) error) (T, error), text string, args ...any) (list []T, err error) {
+	rows, err := q.query(text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		v, err := scan(rows.Scan)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, rows.Err()
+}
+
+// first is collect for at most one row; without one it is license.ErrNotFound.
+func first[T any](q querier, scan func(scan func(...any) error) (T, error), text string, args ...any) (T, error) {
+	list, err := collect(q, scan, text, args...)
+	if err != nil || len(list) == 0 {
+		var none T
+		if err == nil {
+			err = license.ErrNotFound
+		}
+		return none, err
+	}
+	return list[0], nil
+}
+
+// one scans a row of one column.
+func one[T any](scan func(...any) error) (v T, err error) {
+	err = scan(&v)
+	return v, err
+}
+
+// rows is a list that travels to the database as one parameter: a JSON array of
+// arrays.
+type rows [][]any
+
+func (r rows) param() (string, error) {
+	b, err := json.Marshal([][]any(r))
+	if err != nil {
+		return "", fmt.Errorf("encoding %d rows: %w", len(r), err)
+	}
+	return string(b), nil
+}
+
+// params is a list of single values, in the form of rows.
+func params[T ~string](list []T) (string, error) {
+	r := make([][1]T, len(list))
+	for i, v := range list {
+		r[i][0] = v
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return "", fmt.Errorf("encoding %d values: %w", len(list), err)
+	}
+	return string(b), nil
+}
+
+// failed says what was being done when a read or write failed, and whether the
+// database cannot be had for now. Errors of the domain pass unchanged.
+func (s *Store) failed(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var unavailable *license.UnavailableError
+	if errors.As(err, &unavailable) {
+		return err
+	}
+	if !timedOut(err) && (s.dialect.outage(err) || errors.Is(err, sql.ErrConnDone)) {
+		err = &license.UnavailableError{Err: err, After: time.Second}
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

@@ -1,0 +1,340 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// A posting is one line of the ledger: so many units of a request. There is one
+// for each settled batch, not for each device; who holds what stands in the
+// SIMs and tasks.
+type posting struct {
+	request license.RequestID
+	number  int64
+	sku     license.SKU
+	kind    string
+	units   int
+}
+
+// The kinds of posting.
+const (
+	reserve = "reserve" // set aside, when an assign is accepted
+	post    = "post"    // assigned, when the carrier did it
+	void    = "void"    // given back, when the carrier refused
+	release = "release" // given back, when the carrier unassigned it
+)
+
+const insertPosting = `INSERT INTO posting (account, request, number, sku, kind, units, time)
+	SELECT $1, value ->> 0, CAST(value ->> 1 AS BIGINT), value ->> 2, value ->> 3, CAST(value ->> 4 AS BIGINT), $2
+	FROM {each $3}`
+
+func insertPostings(tx *tx, account license.AccountName, now time.Time, lines []posting) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	list := make(rows, len(lines))
+	for i, l := range lines {
+		list[i] = []any{l.request, l.number, l.sku, l.kind, l.units}
+	}
+	param, err := list.param()
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(insertPosting, string(account), micros(now), param)
+	return err
+}
+
+// SettleTasks writes down what the carrier said: licenses are posted, voided or
+// released, and tasks whose device has ended move on to the listener. Outcomes
+// whose lease is no longer the task's own change nothing.
+func (s *Store) SettleTasks(ctx context.Context, p license.SettleParams) (settled license.Settled, err error) {
+	if len(p.Outcomes) == 0 {
+		return license.Settled{}, nil
+	}
+	byAccount := map[license.AccountName][]license.Outcome{}
+	for _, o := range p.Outcomes {
+		byAccount[o.Task.Account] = append(byAccount[o.Task.Account], o)
+	}
+	// One order of accounts for all nodes, so that they cannot deadlock.
+	accounts := slices.Sorted(maps.Keys(byAccount))
+	err = s.write(ctx, accounts[0], len(p.Outcomes), func(tx *tx) error {
+		settled = license.Settled{}
+		for _, account := range accounts {
+			if err := settleAccount(tx, p, account, byAccount[account], &settled); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return license.Settled{}, s.failed("settling tasks", err)
+	}
+	return settled, nil
+}
+
+// A settlement is the part of a batch that concerns one account.
+type settlement struct {
+	tx      *tx
+	p       license.SettleParams
+	account license.AccountName
+	given   map[taskKey]license.Outcome
+	won     []wonTask // those whose lease still stood
+}
+
+type taskKey struct {
+	request license.RequestID
+	iccid   license.ICCID
+}
+
+// wonTask is a task that an outcome was written to.
+type wonTask struct {
+	license.Outcome
+	lease int64
+	until time.Time
+	prior license.RequestID
+	phase license.Phase
+}
+
+func settleAccount(tx *tx, p license.SettleParams, account license.AccountName, outcomes []license.Outcome, settled *license.Settled) error {
+	st := &settlement{tx: tx, p: p, account: account, given: make(map[taskKey]license.Outcome, len(outcomes))}
+	for _, o := range outcomes {
+		st.given[taskKey{o.Task.Request, o.Task.Device.ICCID}] = o
+	}
+	if err := st.tasks(); err != nil {
+		return err
+	}
+	lines, err := st.requests()
+	if err != nil {
+		return err
+	}
+	if err := st.sims(); err != nil {
+		return err
+	}
+	if err := insertPostings(tx, account, p.Now, lines); err != nil {
+		return err
+	}
+	settled.Counted += len(st.won)
+	for _, w := range st.won {
+		switch {
+		case w.phase != license.PhaseListener:
+		case w.until.IsZero():
+			settled.More = true
+		default:
+			settled.Callbacks = append(settled.Callbacks, w.callback())
+		}
+	}
+	return st.pools(lines)
+}
+
+func (w wonTask) callback() license.Callback {
+	t := w.Task
+	return license.Callback{Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
+		OK: w.Verdict == license.Done, Code: w.Code, Comment: w.Comment, Lease: w.lease, Until: w.until}
+}
+
+const hasListener = `SELECT count(*) FROM listener WHERE account = $1 AND service = $2`
+
+const settleTasks = `WITH e AS MATERIALIZED (
+		SELECT value ->> 0 AS request, value ->> 1 AS iccid, CAST(value ->> 2 AS BIGINT) AS lease,
+			value ->> 3 AS phase, CAST(value ->> 4 AS BIGINT) AS due_at, CAST(value ->> 5 AS SMALLINT) AS leased,
+			value ->> 6 AS outcome, value ->> 7 AS code, value ->> 8 AS comment
+		FROM {each $3} ORDER BY 1, 2)
+	UPDATE task SET phase = e.phase, due_at = e.due_at, leased = e.leased, lease = task.lease + 1,
+		attempt = CASE WHEN e.phase = 'carrier' THEN task.attempt + 1 ELSE 0 END,
+		outcome = e.outcome, code = e.code, comment = e.comment, settled = $2,
+		ended = CASE WHEN e.phase = 'ended' THEN CAST($2 AS BIGINT) ELSE 0 END
+	FROM e
+	WHERE task.account = $1 AND task.request = e.request AND task.iccid = e.iccid
+		AND task.lease = e.lease AND task.phase = 'carrier'
+	RETURNING task.request, task.iccid, task.lease, task.prior, task.phase, task.leased`
+
+// tasks moves the tasks on, and learns which outcomes count.
+func (st *settlement) tasks() error {
+	listeners, err := first(st.tx, one[int64], hasListener, string(st.account), license.CarrierService)
+	if err != nil {
+		return err
+	}
+	room := st.p.Room[st.account]
+	list := make(rows, 0, len(st.given))
+	for key, o := range st.given {
+		line := []any{key.request, key.iccid, o.Task.Lease, license.PhaseCarrier, micros(o.Due), 0, "", "", ""}
+		switch o.Verdict {
+		case license.Stuck:
+			line[3], line[4] = license.PhaseStuck, nil
+		case license.Done, license.Refused:
+			line[3], line[4] = license.PhaseListener, micros(st.p.Now)
+			if listeners == 0 {
+				line[3], line[4] = license.PhaseEnded, nil
+			} else if room > 0 {
+				room--
+				line[4], line[5] = micros(st.p.LeaseUntil), 1
+			}
+			line[6], line[7], line[8] = o.Verdict.String(), clean(o.Code, maxCode), clean(o.Comment, maxComment)
+		}
+		list = append(list, line)
+	}
+	param, err := list.param()
+	if err != nil {
+		return err
+	}
+	st.won, err = collect(st.tx, func(scan func(...any) error) (w wonTask, err error) {
+		var key taskKey
+		var leased int
+		err = scan(&key.request, &key.iccid, &w.lease, &w.prior, &w.phase, &leased)
+		w.Outcome = st.given[key]
+		if leased == 1 {
+			w.until = st.p.LeaseUntil
+		}
+		return w, err
+	}, settleTasks, string(st.account), micros(st.p.Now), param)
+	// The request's order, so that a listener hears of its devices in it.
+	slices.SortFunc(st.won, func(a, b wonTask) int {
+		return cmp.Or(cmp.Compare(a.Task.Request, b.Task.Request), cmp.Compare(a.Task.Device.ICCID, b.Task.Device.ICCID))
+	})
+	return err
+}
+
+const countSettled = `WITH e AS MATERIALIZED (
+		SELECT value ->> 0 AS id, CAST(value ->> 1 AS BIGINT) AS succeeded, CAST(value ->> 2 AS BIGINT) AS failed,
+			CAST(value ->> 3 AS BIGINT) AS postings
+		FROM {each $2} ORDER BY 1)
+	UPDATE request SET succeeded = request.succeeded + e.succeeded, failed = request.failed + e.failed,
+		postings = request.postings + e.postings
+	FROM e WHERE request.account = $1 AND request.id = e.id
+	RETURNING request.id, request.postings`
+
+// requests counts the devices that ended in their requests' rows, and makes the
+// lines of the ledger for them.
+func (st *settlement) requests() (lines []posting, err error) {
+	type count struct {
+		task         license.Task
+		done, failed int
+		lines        []posting
+	}
+	counts := map[license.RequestID]*count{}
+	for _, w := range st.won {
+		if w.Verdict != license.Done && w.Verdict != license.Refused {
+			continue
+		}
+		c := counts[w.Task.Request]
+		if c == nil {
+			c = &count{task: w.Task}
+			counts[w.Task.Request] = c
+		}
+		if w.Verdict == license.Done {
+			c.done++
+		} else {
+			c.failed++
+		}
+	}
+	if len(counts) == 0 {
+		return nil, nil
+	}
+	list := make(rows, 0, len(counts))
+	for id, c := range counts {
+		c.lines = ledgerLines(c.task, c.done, c.failed)
+		list = append(list, []any{id, c.done, c.failed, len(c.lines)})
+	}
+	param, err := list.param()
+	if err != nil {
+		return nil, err
+	}
+	type numbered struct {
+		id   license.RequestID
+		last int64
+	}
+	last, err := collect(st.tx, func(scan func(...any) error) (n numbered, err error) {
+		return n, scan(&n.id, &n.last)
+	}, countSettled, string(st.account), param)
+	for _, n := range last {
+		own := counts[n.id].lines
+		for i := range own {
+			own[i].number = n.last - int64(len(own)-1-i)
+		}
+		lines = append(lines, own...)
+	}
+	return lines, err
+}
+
+// ledgerLines is what the ends of some devices of one request mean for the
+// ledger. A refused unassign means nothing: the license stays where it is.
+func ledgerLines(t license.Task, done, failed int) (lines []posting) {
+	if t.Action == license.Unassign {
+		if done > 0 {
+			lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: release, units: done})
+		}
+		return lines
+	}
+	if done > 0 {
+		lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: post, units: done})
+	}
+	if failed > 0 {
+		lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: void, units: failed})
+	}
+	return lines
+}
+
+const pointSIMs = `WITH e AS MATERIALIZED (
+		SELECT value ->> 0 AS iccid, value ->> 1 AS request, value ->> 2 AS back FROM {each $2} ORDER BY 1)
+	UPDATE sim SET request = e.back, sku = CASE WHEN e.back = '' THEN '' ELSE sim.sku END
+	FROM e WHERE sim.account = $1 AND sim.iccid = e.iccid AND sim.request = e.request`
+
+// sims frees the SIMs whose assign was refused or whose unassign was done, and
+// points those whose unassign was refused back at the request that assigned
+// them. An assign that was done has nothing to write: its SIM has the SKU, and
+// its task is no longer at the carrier.
+func (st *settlement) sims() error {
+	var list rows
+	for _, w := range st.won {
+		unassign := w.Task.Action == license.Unassign
+		switch {
+		case w.Verdict == license.Done && unassign, w.Verdict == license.Refused && !unassign:
+			list = append(list, []any{w.Task.Device.ICCID, w.Task.Request, ""})
+		case w.Verdict == license.Refused:
+			list = append(list, []any{w.Task.Device.ICCID, w.Task.Request, w.prior})
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	param, err := list.param()
+	if err != nil {
+		return err
+	}
+	_, err = st.tx.exec(pointSIMs, string(st.account), param)
+	return err
+}
+
+const movePool = `UPDATE pool SET reserved = reserved + $3, assigned = assigned + $4
+	WHERE account = $1 AND sku = $2`
+
+// pools moves the balances by what the lines of the ledger say.
+func (st *settlement) pools(lines []posting) error {
+	type move struct{ reserved, assigned int }
+	moves := map[license.SKU]move{}
+	for _, l := range lines {
+		m := moves[l.sku]
+		switch l.kind {
+		case post:
+			m.reserved -= l.units
+			m.assigned += l.units
+		case void:
+			m.reserved -= l.units
+		case release:
+			m.assigned -= l.units
+		}
+		moves[l.sku] = m
+	}
+	for _, sku := range slices.Sorted(maps.Keys(moves)) {
+		m := moves[sku]
+		if _, err := st.tx.exec(movePool, string(st.account), string(sku), m.reserved, m.assigned); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,299 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// The filters that a list of devices combines with AND. Every one is either
+// wide open or decided by an index; the order is that of the number, by which
+// lists are paged.
+const selectSIMs = `SELECT account, iccid, imei, imsi, mdn, state, generation, number, added, sku, request
+	FROM sim
+	WHERE account = $1 AND number > $2 AND ($3 = '' OR state = $3)
+		AND ($4 = 0 OR added >= $4) AND ($5 = 0 OR added < $5)
+		AND iccid LIKE $6 AND imei LIKE $7 AND mdn LIKE $8
+	ORDER BY number LIMIT $9`
+
+const selectSIMsByID = `SELECT account, iccid, imei, imsi, mdn, state, generation, number, added, sku, request
+	FROM sim
+	WHERE account = $1 AND number > $2 AND ($3 = '' OR state = $3)
+		AND ($4 = 0 OR added >= $4) AND ($5 = 0 OR added < $5)
+		AND iccid LIKE $6 AND imei LIKE $7 AND mdn LIKE $8
+		AND iccid IN (SELECT iccid FROM sim WHERE account = $1 AND iccid IN (SELECT value ->> 0 FROM {each $10})
+			UNION SELECT iccid FROM sim WHERE account = $1 AND imei IN (SELECT value ->> 0 FROM {each $11})
+			UNION SELECT iccid FROM sim WHERE account = $1 AND mdn <> '' AND mdn IN (SELECT value ->> 0 FROM {each $12}))
+	ORDER BY number LIMIT $9`
+
+// Devices lists SIMs by number. All of a filter's conditions must hold; of
+// Device and Devices, one device must fit in all the identifiers it is given
+// by.
+func (s *Store) Devices(ctx context.Context, f license.DeviceFilter) ([]license.SIM, error) {
+	wanted := f.Devices
+	if f.Device != (license.Device{}) {
+		wanted = append(slices.Clone(wanted), f.Device)
+	}
+	var all []license.SIM
+	for _, account := range f.Accounts {
+		sims, err := s.accountDevices(ctx, account, f, wanted)
+		if err != nil {
+			return nil, s.failed("listing devices", err)
+		}
+		all = append(all, sims...)
+	}
+	slices.SortFunc(all, func(a, b license.SIM) int { return cmp.Compare(a.Number, b.Number) })
+	return all[:min(len(all), f.Limit)], nil
+}
+
+func (s *Store) accountDevices(ctx context.Context, account license.AccountName, f license.DeviceFilter, wanted []license.Device) ([]license.SIM, error) {
+	args := []any{string(account), f.After, string(f.State), micros(f.Earliest), micros(f.Latest),
+		like(f.Match, license.KindICCID), like(f.Match, license.KindIMEI), like(f.Match, license.KindMDN), f.Limit}
+	text := selectSIMs
+	if len(wanted) > 0 {
+		text = selectSIMsByID
+		var ids [3][]string
+		for _, d := range wanted {
+			switch {
+			case d.ICCID != "":
+				ids[0] = append(ids[0], string(d.ICCID))
+			case d.IMEI != "":
+				ids[1] = append(ids[1], string(d.IMEI))
+			case d.MDN != "":
+				ids[2] = append(ids[2], string(d.MDN))
+			}
+		}
+		for _, list := range ids {
+			param, err := params(list)
+			if err != nil {
+				return nil, err
+			}
+			args = append(args, param)
+		}
+	}
+	sims, err := collect(s.reader(ctx), scanSIM, text, args...)
+	if err != nil || len(wanted) == 0 {
+		return sims, err
+	}
+	return slices.DeleteFunc(sims, func(sim license.SIM) bool {
+		return !slices.ContainsFunc(wanted, func(d license.Device) bool { return fits(sim.Device, d) })
+	}), nil
+}
+
+// fits reports whether a SIM has all the identifiers that d gives.
+func fits(sim, d license.Device) bool {
+	return (d.ICCID == "" || d.ICCID == sim.ICCID) && (d.IMEI == "" || d.IMEI == sim.IMEI) && (d.MDN == "" || d.MDN == sim.MDN)
+}
+
+// like is the pattern for one kind of identifier. Several matches of one kind
+// are one pattern in their order, which is what lists of digits are asked for.
+func like(matches []license.IdentifierMatch, kind license.IdentifierKind) string {
+	prefix, middle, suffix := "", "%", ""
+	for _, m := range matches {
+		if m.Kind != kind {
+			continue
+		}
+		prefix, suffix = cmp.Or(m.Prefix, prefix), cmp.Or(m.Suffix, suffix)
+		if m.Contains != "" {
+			middle += m.Contains + "%"
+		}
+	}
+	return strings.Trim(prefix, "%_") + middle + strings.Trim(suffix, "%_")
+}
+
+func scanSIM(scan func(...any) error) (sim license.SIM, err error) {
+	var added int64
+	err = scan(&sim.Account, &sim.Device.ICCID, &sim.Device.IMEI, &sim.IMSI, &sim.Device.MDN, &sim.State, &sim.Generation,
+		&sim.Number, &added, &sim.SKU, &sim.Request)
+	sim.Added = fromMicros(added)
+	return sim, err
+}
+
+const setState = `WITH e AS MATERIALIZED (SELECT value ->> 0 AS iccid FROM {each $3} ORDER BY 1)
+	UPDATE sim SET state = $2 FROM e WHERE sim.account = $1 AND sim.iccid = e.iccid
+	RETURNING sim.iccid`
+
+// SetState changes the state of SIMs; their licenses stay as they are. It fails
+// with a *license.DevicesError of ErrUnknownDevice, and then changes none.
+func (s *Store) SetState(ctx context.Context, account license.AccountName, iccids []license.ICCID, state license.State) (changed int, err error) {
+	list, err := params(iccids)
+	if err != nil {
+		return 0, err
+	}
+	err = s.write(ctx, account, len(iccids), func(tx *tx) error {
+		found, err := collect(tx, one[license.ICCID], setState, string(account), string(state), list)
+		if err != nil {
+			return err
+		}
+		changed = len(found)
+		slices.Sort(found)
+		var unknown []license.Device
+		for _, id := range iccids {
+			if _, ok := slices.BinarySearch(found, id); !ok {
+				unknown = append(unknown, license.Device{ICCID: id})
+			}
+		}
+		if len(unknown) > 0 {
+			return &license.DevicesError{Err: license.ErrUnknownDevice, Devices: unknown}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, s.failed("changing the state of SIMs", err)
+	}
+	return changed, nil
+}
+
+// ConflictError says why a SIM cannot be imported beside what is stored.
+type ConflictError struct {
+	SIM    license.SIM
+	Index  int // of the SIM in the sequence, from 1
+	Reason string
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("SIM %s of account %s: %s", e.SIM.Device.ICCID, e.SIM.Account, e.Reason)
+}
+
+// numberSIMs reserves numbers for SIMs and returns the last.
+const numberSIMs = `UPDATE counter SET value = value + $1 WHERE name = 'sim' RETURNING value`
+
+const insertOwners = `INSERT INTO sim_owner (iccid, account)
+	SELECT value ->> 0, $1 FROM {each $2} WHERE true
+	ON CONFLICT (iccid) DO NOTHING`
+
+const otherOwners = `SELECT iccid, account FROM sim_owner
+	WHERE iccid IN (SELECT value ->> 0 FROM {each $2}) AND account <> $1`
+
+const insertSIMs = `INSERT INTO sim (account, iccid, imei, imsi, mdn, state, generation, number, added)
+	SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, CAST(value ->> 6 AS BIGINT), CAST($3 AS BIGINT)
+	FROM {each $2} WHERE true
+	ON CONFLICT (account, iccid) DO NOTHING`
+
+const selectIdentifiers = `SELECT iccid, imei, imsi, mdn FROM sim
+	WHERE account = $1 AND iccid IN (SELECT value ->> 0 FROM {each $2})`
+
+// importBatch is how many SIMs one statement inserts.
+const importBatch = 2000
+
+// ImportResult counts what an import did.
+type ImportResult struct {
+	Added     int
+	Unchanged int // were there already, with the same identifiers
+}
+
+// importer is one import under way, in one transaction.
+type importer struct {
+	tx       *tx
+	now      time.Time
+	progress func(done int)
+	result   ImportResult
+	read     int
+	batches  map[license.AccountName][]numberedSIM
+}
+
+type numberedSIM struct {
+	license.SIM
+	index int
+}
+
+func (im *importer) add(sim license.SIM) error {
+	im.read++
+	batch, known := im.batches[sim.Account]
+	if !known {
+		if err := needAccount(im.tx, sim.Account); err != nil {
+			return &ConflictError{SIM: sim, Index: im.read, Reason: "there is no such account"}
+		}
+	}
+	batch = append(batch, numberedSIM{sim, im.read})
+	if len(batch) == importBatch {
+		if err := im.flush(sim.Account, batch); err != nil {
+			return err
+		}
+		batch = batch[:0]
+	}
+	im.batches[sim.Account] = batch
+	return nil
+}
+
+// flush inserts a batch of one account's SIMs and checks those that are there
+// already.
+func (im *importer) flush(account license.AccountName, batch []numberedSIM) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	last, err := first(im.tx, one[int64], numberSIMs, len(batch))
+	if err != nil {
+		return err
+	}
+	list := make(rows, len(batch))
+	for i, sim := range batch {
+		list[i] = []any{sim.Device.ICCID, sim.Device.IMEI, sim.IMSI, sim.Device.MDN, sim.State, sim.Generation,
+			last - int64(len(batch)-1-i)}
+	}
+	param, err := list.param()
+	if err != nil {
+		return err
+	}
+	owned, err := im.tx.exec(insertOwners, string(account), param)
+	if err != nil {
+		return err
+	}
+	added, err := im.tx.exec(insertSIMs, string(account), param, micros(im.now))
+	if err != nil {
+		return err
+	}
+	if owned < int64(len(batch)) || added < int64(len(batch)) {
+		if err := im.compare(account, batch, param); err != nil {
+			return err
+		}
+	}
+	im.result.Added += int(added)
+	im.result.Unchanged += len(batch) - int(added)
+	if im.progress != nil {
+		im.progress(im.result.Added + im.result.Unchanged)
+	}
+	return nil
+}
+
+// compare holds a batch, some of which was there before, against what is stored
+// now.
+func (im *importer) compare(account license.AccountName, batch []numberedSIM, param string) error {
+	owners := map[license.ICCID]string{}
+	_, err := collect(im.tx, func(scan func(...any) error) (struct{}, error) {
+		var iccid license.ICCID
+		var owner string
+		err := scan(&iccid, &owner)
+		owners[iccid] = owner
+		return struct{}{}, err
+	}, otherOwners, string(account), param)
+	if err != nil {
+		return err
+	}
+	stored := map[license.ICCID]license.SIM{}
+	_, err = collect(im.tx, func(scan func(...any) error) (struct{}, error) {
+		var sim license.SIM
+		err := scan(&sim.Device.ICCID, &sim.Device.IMEI, &sim.IMSI, &sim.Device.MDN)
+		stored[sim.Device.ICCID] = sim
+		return struct{}{}, err
+	}, selectIdentifiers, string(account), param)
+	if err != nil {
+		return err
+	}
+	for _, sim := range batch {
+		if owners[sim.Device.ICCID] != "" {
+			return &ConflictError{SIM: sim.SIM, Index: sim.index, Reason: "the ICCID belongs to another account"}
+		}
+		have := stored[sim.Device.ICCID]
+		if have.Device != sim.Device || have.IMSI != sim.IMSI {
+			return &ConflictError{SIM: sim.SIM, Index: sim.index, Reason: fmt.Sprintf(
+				"it is there already with IMEI %q, MDN %q and IMSI %q", have.Device.IMEI, have.Device.MDN, have.IMSI)}
+		}
+	}
+	return nil
+}

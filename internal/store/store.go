@@ -1,0 +1,238 @@
+// Package store keeps the ledger, the inventory and the work: all SQL is here,
+// written once for SQLite and PostgreSQL.
+//
+// One exported write method is one transaction, and may be run twice: a commit
+// whose answer was lost is simply tried again. Three facts always agree, and
+// Verify proves it: the balances of the pools, the entitlements (the licenses
+// that SIMs hold or await), and the sums of the postings.
+//
+// Locks are taken in one order: idempotency key, tasks by request and ICCID,
+// requests, SIMs by ICCID, and the pool last, because it is the row that
+// everyone on an account shares.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofrs/flock"
+	_ "github.com/jackc/pgx/v5/stdlib" // the PostgreSQL driver
+	_ "modernc.org/sqlite"             // the SQLite driver
+
+	"github.com/simlatch/simlatch/internal/auth"
+)
+
+// Options of a store. The zero value works, but can keep no secrets.
+type Options struct {
+	// Sealer encrypts the secrets that must be sent out again. Without it,
+	// listeners with a password or signing secret are refused.
+	Sealer *auth.Sealer
+	Logger *slog.Logger
+	// Conns bounds the connections to PostgreSQL; 0 means 20.
+	Conns int
+}
+
+// Store is an open database. Its methods may be called from many goroutines.
+//
+// When the database cannot be had for now, they fail with a
+// *license.UnavailableError.
+type Store struct {
+	dialect *dialect
+	texts   texts
+	db      *sql.DB // of PostgreSQL; on SQLite the readers
+	group   *group  // SQLite's one writer; nil on PostgreSQL
+	sealer  *auth.Sealer
+	log     *slog.Logger
+	path    string // of the SQLite file
+	lock    *flock.Flock
+
+	prepared  sync.Map // statement text to *sql.Stmt, on SQLite
+	listeners atomic.Uint64
+}
+
+// minSQLite is the oldest SQLite without the bug that could corrupt a database
+// when its write-ahead log is reset.
+const minSQLite = "3.51.3"
+
+// Open opens the database at rawURL: "sqlite:PATH", whose file is made if it
+// does not exist, or "postgres://…". It does not migrate.
+func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{sealer: o.Sealer, log: o.Logger}
+	var err error
+	switch scheme, rest, _ := strings.Cut(rawURL, ":"); scheme {
+	case "sqlite":
+		err = s.openSQLite(ctx, rest)
+	case "postgres", "postgresql":
+		err = s.openPostgres(ctx, rawURL, o.Conns)
+	default:
+		err = errors.New("a database is sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Store) openSQLite(ctx context.Context, path string) error {
+	path = strings.TrimPrefix(path, "//")
+	if path == "" {
+		return errors.New("sqlite: needs a path, such as sqlite:simlatch.db")
+	}
+	s.dialect, s.path = &sqliteDialect, path
+	s.texts.dialect = s.dialect
+	// Made here so that nobody else can read it; the files SQLite puts beside
+	// it take its mode.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	writer, err := sql.Open("sqlite", sqliteDSN(path, "immediate"))
+	if err != nil {
+		return err
+	}
+	writer.SetMaxOpenConns(1)
+	conn, err := writer.Conn(ctx)
+	if err == nil {
+		err = checkSQLite(ctx, conn)
+	}
+	if err != nil {
+		return errors.Join(err, writer.Close())
+	}
+	if s.db, err = sql.Open("sqlite", sqliteDSN(path, "deferred")); err != nil {
+		return errors.Join(err, writer.Close())
+	}
+	s.db.SetMaxOpenConns(8)
+	s.db.SetMaxIdleConns(8)
+	s.group = newGroup(s, writer, conn)
+	return nil
+}
+
+// sqliteDSN opens path so that a commit is on the disk when it returns.
+func sqliteDSN(path, lock string) string {
+	q := url.Values{"_txlock": {lock}}
+	for _, pragma := range []string{"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)",
+		"foreign_keys(ON)", "cache_size(-32768)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)"} {
+		q.Add("_pragma", pragma)
+	}
+	return "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?" + q.Encode()
+}
+
+func checkSQLite(ctx context.Context, conn *sql.Conn) error {
+	var version string
+	if err := conn.QueryRowContext(ctx, `SELECT sqlite_version()`).Scan(&version); err != nil {
+		return err
+	}
+	var have, want [3]int
+	if _, err := fmt.Sscanf(version+" "+minSQLite, "%d.%d.%d %d.%d.%d",
+		&have[0], &have[1], &have[2], &want[0], &want[1], &want[2]); err != nil {
+		return fmt.Errorf("reading SQLite's version %q: %w", version, err)
+	}
+	for i := range have {
+		if have[i] != want[i] {
+			if have[i] < want[i] {
+				return fmt.Errorf("SQLite %s can corrupt databases; %s or newer is needed", version, minSQLite)
+			}
+			break
+		}
+	}
+	return nil
+}
+
+func (s *Store) openPostgres(ctx context.Context, rawURL string, conns int) error {
+	s.dialect = &postgresDialect
+	s.texts.dialect = s.dialect
+	db, err := sql.Open("pgx", rawURL)
+	if err != nil {
+		return err
+	}
+	if conns == 0 {
+		conns = 20
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	if err := db.PingContext(ctx); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	s.db = db
+	return nil
+}
+
+// Close ends the writer and closes the database. Writes that are queued get
+// an error.
+func (s *Store) Close() error {
+	var errs []error
+	if s.group != nil {
+		errs = append(errs, s.group.close())
+	}
+	s.prepared.Range(func(_, stmt any) bool {
+		errs = append(errs, stmt.(*sql.Stmt).Close())
+		return true
+	})
+	errs = append(errs, s.db.Close())
+	if s.lock != nil {
+		errs = append(errs, s.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// Engine is "sqlite" or "postgres".
+func (s *Store) Engine() string { return s.dialect.name }
+
+// releaseLeases makes the work due that a process which is gone had leased. The
+// fencing number rises with it.
+const releaseLeases = `UPDATE task SET due_at = $1, leased = 0, lease = lease + 1
+	WHERE due_at IS NOT NULL AND leased = 1`
+
+// TakeOver makes this process the one that works on a SQLite database: it
+// refuses when another does, and makes due at once all that a former one had
+// leased, since that one is gone. On PostgreSQL, where many work, it does
+// nothing.
+func (s *Store) TakeOver(ctx context.Context, now time.Time) error {
+	if s.group == nil {
+		return nil
+	}
+	lock := flock.New(s.path+".lock", flock.SetPermissions(0o600))
+	got, err := lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("locking the database: %w", err)
+	}
+	if !got {
+		return fmt.Errorf("another process serves %s: a SQLite database has one; use PostgreSQL for more", s.path)
+	}
+	s.lock = lock
+	return s.write(ctx, "", 1, func(tx *tx) error {
+		_, err := tx.exec(releaseLeases, micros(now))
+		return err
+	})
+}
+
+// micros is a time as the database keeps it; the zero time is 0.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// tx is a transaction. Its statements do not take a context: on SQLite a
+// context that ended in the midst of one would roll back what others did in the
+// same transaction.
+type tx struct {
+	ctx     context.Context
+	dialect *dialect
+	run     func(text string, args []any) (sql.Result, error)
+	rows    func(text string, args []any) (*sql.Rows, error)
+	broken  error // the error that ended the transaction
+}
+
+// exec runs a statement and returns the number of rows it changed.
+func (t *tx) exec(text string, args ...any) (int64, error) {
+	if t.broken != nil {
+		return 0, t.broken
+	}
+	result, err := t.run(text, args)
+	if err != nil {
+		return 0, t.note(err)
+	}
+	return result.RowsAffected()
+}
+
+func (t *tx) query(text string, args ...any) (*sql.Rows, error) {
+	if t.broken != nil {
+		return nil, t.broken
+	}
+	rows, err := t.rows(text, args)
+	return rows, t.note(err)
+}
+
+// note remembers an error after which the transaction may not be open any more.
+func (t *tx) note(err error) error {
+	if err != nil && !t.dialect.constraint(err) {
+		t.broken = err
+	}
+	return err
+}
+
+// write runs fn in one transaction, and again, a few times, when it lost a race
+// or its outcome is unknown; so fn must assign its results afresh each time and
+// must be repeatable as a whole. On SQLite it shares the transaction with
+// others: account takes turns with other accounts, and weight, the number of
+// rows it writes, bounds the company.
+func (s *Store) write(ctx context.Context, account license.AccountName, weight int, fn func(*tx) error) error {
+	const tries = 6
+	for try := 1; ; try++ {
+		var err error
+		if s.group != nil {
+			err = s.group.do(ctx, account, weight, fn)
+		} else {
+			err = s.writeAlone(ctx, fn)
+		}
+		if err == nil || try == tries || ctx.Err() != nil || !s.dialect.retry(err) {
+			return err
+		}
+		s.log.LogAttrs(ctx, levelRetry, "writing again", errAttr(err))
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(rand.N(time.Millisecond << (2 * try))):
+		}
+	}
+}
+
+// writeAlone runs fn in a transaction of its own.
+func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) (err error) {
+	t, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = t.Rollback() // err says what went wrong
+		}
+	}()
+	err = fn(&tx{
+		ctx: ctx, dialect: s.dialect,
+		run: func(text string, args []any) (sql.Result, error) {
+			return t.ExecContext(ctx, s.texts.get(text), args...)
+		},
+		rows: func(text string, args []any) (*sql.Rows, error) {
+			return t.QueryContext(ctx, s.texts.get(text), args...)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.Commit(); err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	return nil
+}
+
+// snapshot runs fn on one state of the database.
+func (s *Store) snapshot(ctx context.Context, fn func(querier) error) (err error) {
+	o := &sql.TxOptions{ReadOnly: true}
+	if s.group == nil {
+		o.Isolation = sql.LevelRepeatableRead
+	}
+	t, err := s.db.BeginTx(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if rollback := t.Rollback(); !errors.Is(rollback, sql.ErrTxDone) {
+			err = errors.Join(err, rollback)
+		}
+	}()
+	return fn(snapshotReader{s, ctx, t})
+}
+
+type snapshotReader struct {
+	s   *Store
+	ctx context.Context
+	t   *sql.Tx
+}
+
+func (r snapshotReader) query(text string, args ...any) (*sql.Rows, error) {
+	return r.t.QueryContext(r.ctx, r.s.texts.get(text), args...)
+}
