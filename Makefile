@@ -1,0 +1,55 @@
+# The commands of a contributor. "make help" lists them.
+
+# What the tests run on besides SQLite: "auto" starts a private PostgreSQL
+# server, "durable" one whose commits are on the disk, a URL uses that one, empty
+# leaves PostgreSQL out.
+TEST_POSTGRES ?= auto
+# Empty leaves the race detector out.
+TEST_RACE ?= yes
+export TEST_POSTGRES TEST_RACE
+
+# Packages whose tests are too slow under the race detector, which slows the
+# embedded SQLite some 45 times. New packages are raced until they are named here.
+NO_RACE := ./cmd/simlatch ./internal/exchange
+
+# Tools are run by version, each from its own go.mod.
+tool = go tool -modfile=tools/$(1)/go.mod $(1)
+GO_DIRS = $(wildcard cmd internal m2m tools *.go)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check build bench generate fmt go-version
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: go-version ## run the demonstration, with nothing to prepare (DEMO_ARGS=--exit ends it after the table)
+	go run ./cmd/simlatch demo $(DEMO_ARGS)
+
+test: go-version ## run all tests on SQLite and PostgreSQL, then under the race detector; installs what is missing
+	@tools/prepare.sh
+	go run ./tools/gate -norace "$(NO_RACE)"
+
+check: go-version ## run the linters
+	@unformatted=$$($(call tool,gofumpt) -l $(GO_DIRS)); test -z "$$unformatted" || \
+		{ echo "not formatted, run \"make fmt\":"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	$(call tool,staticcheck) ./...
+	$(call tool,golangci-lint) run
+	go mod tidy -diff
+
+fmt: ## format the code
+	$(call tool,gofumpt) -w $(GO_DIRS)
+
+build: go-version ## build bin/simlatch, static and reproducible
+	CGO_ENABLED=0 go build -trimpath -o bin/simlatch ./cmd/simlatch
+
+bench: TEST_POSTGRES := $(if $(filter auto,$(TEST_POSTGRES)),durable,$(TEST_POSTGRES))
+bench: go-version ## run the benchmarks on SQLite and PostgreSQL (BENCH=regexp selects)
+	@tools/prepare.sh
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
+
+generate: go-version ## write the generated files anew
+	go generate ./...
+
+go-version:
+	@tools/go-version.sh
