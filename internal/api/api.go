@@ -29,7 +29,7 @@ import (
 // never used, license.ErrKeyReused for one used with another body.
 type Licenses interface {
 	Accept(ctx context.Context, p license.AcceptParams) (license.Accepted, error)
-	Replay(ctx context.Context, account license.AccountName, application, operation, key, bodyHash string) (license.RequestID, error)
+	Replay(ctx context.Context, account license.AccountName, application, operation, key, bodyHash string, now time.Time) (license.RequestID, error)
 	Plan(ctx context.Context, r *license.Request) (license.Plan, error)
 }
 

@@ -33,7 +33,7 @@ func (a *API) request(ctx context.Context, c *call, action license.Action, in *m
 	}
 	key, hash := idempotency(c)
 	if key != "" && !dry {
-		id, err := a.cfg.Licenses.Replay(ctx, account, c.Application, string(action), key, hash)
+		id, err := a.cfg.Licenses.Replay(ctx, account, c.Application, string(action), key, hash, a.cfg.Clock.Now())
 		if err == nil {
 			return m2m.RequestAccepted{RequestID: string(id)}, nil
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/store"
 )
 
 // deviceColumns are the columns a device file may have, in any order and case.
@@ -24,9 +25,15 @@ type DeviceReader struct {
 	Name string
 	// Account is the account of lines that name none. When empty, they must.
 	Account license.AccountName
+	// FindAccount gives the recorded form of an account's name, or refuses it.
+	// Nil takes names as they are.
+	FindAccount func(license.AccountName) (license.AccountName, error)
 	// Warn is told of what was accepted and may still be wrong, such as an
 	// IMEI with a wrong check digit. Nil tells nobody.
 	Warn func(warning string)
+
+	asked, found license.AccountName // the last account looked for
+	lines        []int32             // on which line each SIM stood
 }
 
 // ReadDevices reads the SIMs of a CSV file with a header line. The columns are
@@ -37,12 +44,24 @@ type DeviceReader struct {
 //
 // The sequence ends with its first error, which names the file and the line.
 func ReadDevices(r io.Reader, name string, defaultAccount license.AccountName) iter.Seq2[license.SIM, error] {
-	return DeviceReader{Name: name, Account: defaultAccount}.Read(r)
+	d := DeviceReader{Name: name, Account: defaultAccount}
+	return d.Read(r)
+}
+
+// Locate names the file and the line of the SIM that a *store.ConflictError of
+// importing what Read gave is about. Other errors pass unchanged.
+func (d *DeviceReader) Locate(err error) error {
+	var conflict *store.ConflictError
+	if !errors.As(err, &conflict) || conflict.Index < 1 || conflict.Index > len(d.lines) {
+		return err
+	}
+	return fmt.Errorf("%s:%d: %w", d.Name, d.lines[conflict.Index-1], conflict)
 }
 
 // Read reads the SIMs of r, as ReadDevices does.
-func (d DeviceReader) Read(r io.Reader) iter.Seq2[license.SIM, error] {
+func (d *DeviceReader) Read(r io.Reader) iter.Seq2[license.SIM, error] {
 	return func(yield func(license.SIM, error) bool) {
+		d.lines = nil
 		lines := csv.NewReader(withoutBOM(r))
 		lines.ReuseRecord = true
 		header, err := lines.Read()
@@ -70,6 +89,7 @@ func (d DeviceReader) Read(r io.Reader) iter.Seq2[license.SIM, error] {
 				yield(license.SIM{}, fmt.Errorf("%s:%d: %w", d.Name, line, err))
 				return
 			}
+			d.lines = append(d.lines, int32(line))
 			if !yield(sim, nil) {
 				return
 			}
@@ -78,7 +98,7 @@ func (d DeviceReader) Read(r io.Reader) iter.Seq2[license.SIM, error] {
 }
 
 // columns finds where in a line each of deviceColumns stands; -1 is nowhere.
-func (d DeviceReader) columns(header []string) ([]int, error) {
+func (d *DeviceReader) columns(header []string) ([]int, error) {
 	places := slices.Repeat([]int{-1}, len(deviceColumns))
 	for place, title := range header {
 		i := slices.Index(deviceColumns, strings.ToLower(strings.TrimSpace(title)))
@@ -99,23 +119,34 @@ func (d DeviceReader) columns(header []string) ([]int, error) {
 }
 
 // sim makes a SIM of one line.
-func (d DeviceReader) sim(columns []int, record []string, line int) (license.SIM, error) {
+func (d *DeviceReader) sim(columns []int, record []string, line int) (license.SIM, error) {
 	var v [7]string // in the order of deviceColumns
 	for i, place := range columns {
 		if place >= 0 {
 			v[i] = strings.TrimSpace(record[place])
 		}
 	}
-	return parseSIM(simText{IMEI: v[0], ICCID: v[1], Account: v[2], MDN: v[3], State: v[4], Generation: v[5], IMSI: v[6]},
+	sim, err := parseSIM(simText{IMEI: v[0], ICCID: v[1], Account: v[2], MDN: v[3], State: v[4], Generation: v[5], IMSI: v[6]},
 		d.Account, func(warning string) {
 			if d.Warn != nil {
 				d.Warn(fmt.Sprintf("%s:%d: %s", d.Name, line, warning))
 			}
 		})
+	if err != nil || d.FindAccount == nil {
+		return sim, err
+	}
+	if sim.Account != d.asked || d.found == "" {
+		d.asked = sim.Account
+		if d.found, err = d.FindAccount(d.asked); err != nil {
+			return sim, err
+		}
+	}
+	sim.Account = d.found
+	return sim, nil
 }
 
 // csvError names the file in an error of the CSV reader.
-func (d DeviceReader) csvError(err error) error {
+func (d *DeviceReader) csvError(err error) error {
 	var parse *csv.ParseError
 	switch {
 	case errors.Is(err, io.EOF):

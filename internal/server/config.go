@@ -1,0 +1,169 @@
+package server
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/auth"
+	"github.com/simlatch/simlatch/internal/carrier"
+	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/provision"
+)
+
+// CarrierSimulated names the carrier that licenses no SIM really.
+const CarrierSimulated = "simulated"
+
+// DefaultListen is the address of a server that names none.
+const DefaultListen = "127.0.0.1:8080"
+
+// Defaults of settings.
+const (
+	DefaultGrace      = 10 * time.Second
+	DefaultRetention  = 90 * 24 * time.Hour
+	DefaultMaxDevices = 10_000
+)
+
+// Config is the whole configuration of a server. Only Carrier has no default.
+type Config struct {
+	// Listen is the address to serve on; empty means DefaultListen, and port 0
+	// any free one.
+	Listen string
+	// TLSCert and TLSKey are files in PEM, read again when they change. Without
+	// them the server speaks plain HTTP.
+	TLSCert, TLSKey string
+
+	// Database is sqlite:PATH or postgres://…; empty means DefaultDatabase.
+	Database string
+	// SecretsKeyFile holds the key that seals stored secrets. It may be empty
+	// on SQLite, where PATH.key is made beside the database.
+	SecretsKeyFile string
+	// Seed is a file of what to create at start; see ReadSeed.
+	Seed string
+
+	// Carrier names who makes licenses real; there is no default.
+	Carrier string
+	// CarrierDelay and CarrierRefuseRate set up the simulated carrier: how long
+	// it takes, and the share of devices it refuses, always the same ones.
+	CarrierDelay      time.Duration
+	CarrierRefuseRate float64
+	// Workers is how many calls to the carrier run at once; 0 means as many as
+	// package provision chooses.
+	Workers int
+	// ServeOnly makes a node that serves the API and delivers callbacks but
+	// leaves the carrier to other nodes. It needs no Carrier.
+	ServeOnly bool
+
+	// CallbackAllow are the private and loopback networks that listeners may
+	// be in.
+	CallbackAllow []netip.Prefix
+	// CallbackInterval, CallbackTimeout and CallbackAttempts are the schedule
+	// of callbacks; zero means 5 minutes, 10 seconds, and 4 in all.
+	CallbackInterval time.Duration
+	CallbackTimeout  time.Duration
+	CallbackAttempts int
+
+	// MaxDevices is the most devices a request may have; 0 means
+	// DefaultMaxDevices.
+	MaxDevices int
+	// RateLimit is how many calls a second an application may make; 0 is no
+	// limit. The nodes of a cluster share it.
+	RateLimit float64
+	// LoginLock says what many failed logins do; empty means auth.LockSlow.
+	LoginLock auth.Lock
+
+	// Retention is how long ended work is kept; 0 means DefaultRetention.
+	Retention time.Duration
+	// Grace is how long work in flight may take to end at shutdown; 0 means
+	// DefaultGrace.
+	Grace time.Duration
+	// DrainDelay is how long calls are still accepted after readyz has begun to
+	// fail, so that a load balancer can look away first. It is part of Grace.
+	DrainDelay time.Duration
+	// Node names this node among others on the same database; empty means the
+	// host's name and a random part.
+	Node string
+
+	// Clock tells the time to everything that decides by it; nil means the
+	// machine's.
+	Clock license.Clock
+	// Random is where tokens and ids come from; nil means crypto/rand.
+	Random io.Reader
+	// Logger gets the logs; nil discards them.
+	Logger *slog.Logger
+	// Ready, when not nil, is called once with the server's URL when it serves.
+	Ready func(url string)
+}
+
+// complete checks the configuration and fills in the defaults.
+func (c Config) complete() (Config, error) {
+	if c.Carrier == "" && !c.ServeOnly {
+		return c, errors.New("no carrier is named, and there is no default: give --carrier simulated for one that answers like a carrier and licenses no SIM really")
+	}
+	if c.Carrier != "" && c.Carrier != CarrierSimulated {
+		return c, fmt.Errorf("unknown carrier %q: this version knows --carrier simulated", c.Carrier)
+	}
+	if err := c.check(); err != nil {
+		return c, err
+	}
+	c.Listen = cmp.Or(c.Listen, DefaultListen)
+	c.Database = cmp.Or(c.Database, DefaultDatabase)
+	c.Grace = cmp.Or(c.Grace, DefaultGrace)
+	c.Retention = cmp.Or(c.Retention, DefaultRetention)
+	c.MaxDevices = cmp.Or(c.MaxDevices, DefaultMaxDevices)
+	c.LoginLock = cmp.Or(c.LoginLock, auth.LockSlow)
+	c.Random = cmp.Or[io.Reader](c.Random, rand.Reader)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	if c.Clock == nil {
+		c.Clock = license.SystemClock{}
+	}
+	if c.Node == "" {
+		host, _ := os.Hostname() // the random part tells nodes apart where it is unknown
+		c.Node = host + "-" + rand.Text()[:8]
+	}
+	return c, nil
+}
+
+func (c Config) check() error {
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"carrier-delay", c.CarrierDelay}, {"callback-interval", c.CallbackInterval}, {"callback-timeout", c.CallbackTimeout},
+		{"retention", c.Retention}, {"grace", c.Grace}, {"drain-delay", c.DrainDelay},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("--%s %v: a time cannot be negative", d.flag, d.value)
+		}
+	}
+	switch {
+	case !(c.CarrierRefuseRate >= 0 && c.CarrierRefuseRate <= 1): // NaN too
+		return fmt.Errorf("--carrier-refuse-rate %v: a share is between 0 and 1", c.CarrierRefuseRate)
+	case c.Workers < 0:
+		return fmt.Errorf("--workers %d: a number of calls cannot be negative", c.Workers)
+	case c.CallbackAttempts < 0:
+		return fmt.Errorf("--callback-attempts %d: a number of attempts cannot be negative", c.CallbackAttempts)
+	case c.MaxDevices < 0:
+		return fmt.Errorf("--max-devices %d: a number of devices cannot be negative", c.MaxDevices)
+	case !(c.RateLimit >= 0):
+		return fmt.Errorf("--rate-limit %v: a rate cannot be negative", c.RateLimit)
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return errors.New("--tls-cert and --tls-key go together: give both or neither")
+	case c.LoginLock != "" && c.LoginLock != auth.LockSlow && c.LoginLock != auth.LockReference:
+		return fmt.Errorf("--login-lock %q: it is %s or %s", c.LoginLock, auth.LockSlow, auth.LockReference)
+	}
+	return nil
+}
+
+func (c Config) simulated() bool { return c.Carrier == CarrierSimulated }
+
+// newCarrier builds the carrier that the configuration names.
+func (c Config) newCarrier() (provision.Carrier, error) {
+	return carrier.NewSimulated(carrier.SimulatedConfig{Clock: c.Clock, Delay: c.CarrierDelay, RefuseRate: c.CarrierRefuseRate})
+}
