@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -130,15 +131,16 @@ type versionAnswer struct {
 	// Carrier is who makes licenses real: "simulated", or "none" on a node that
 	// leaves them to others.
 	Carrier string `json:"carrier"`
-	// LicensesAreReal is absent where another node decides it.
+	// LicensesAreReal is false with the simulated carrier, and otherwise absent:
+	// only the carrier knows.
 	LicensesAreReal *bool  `json:"licensesAreReal,omitempty"`
 	Notice          string `json:"notice,omitempty"`
 }
 
 func (s *Server) version() versionAnswer {
-	v := versionAnswer{Build: ReadBuild(), Engine: s.store.Engine(), Node: s.cfg.Node, Carrier: "none"}
+	v := versionAnswer{Build: ReadBuild(), Engine: s.store.Engine(), Node: s.cfg.Node, Carrier: cmp.Or(s.cfg.Carrier, "none")}
 	if s.cfg.simulated() {
-		v.Carrier, v.LicensesAreReal = s.cfg.Carrier, new(bool)
+		v.LicensesAreReal = new(bool)
 		v.Notice = "The carrier is simulated: no SIM is really licensed."
 	}
 	return v
