@@ -1,0 +1,300 @@
+package provision
+
+import (
+	"sync"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// room decides how many tasks may be in memory: waiting, at the carrier, or
+// with an outcome that is not settled.
+//
+// Two rules bound it below its capacity. An account may hold at most
+// accountShare times what is free, so that one alone fills four fifths and a
+// newcomer always finds some (the dynamic thresholds of Choudhury and Hahne).
+// And no more is taken than the callers can begin with well before the leases
+// end, at the pace of the last calls: what is taken and then dropped waits for
+// its lease while callers stand idle.
+type room struct {
+	capacity int
+	callers  int
+	window   time.Duration // within which a task taken now should reach the carrier
+	freed    chan struct{} // signalled when there is more room
+
+	mu     sync.Mutex // guards what follows
+	limit  int
+	total  int
+	held   map[license.AccountName]int
+	tasks  float64 // of a call, moving average
+	took   float64 // seconds of a call, moving average
+	closed bool
+}
+
+// accountShare is how many times the free room one account may hold.
+const accountShare = 4
+
+// worthClaiming is the room below which claiming is put off: small claims cost
+// several times more for each task.
+const worthClaiming = 100
+
+func newRoom(capacity, callers int, window time.Duration) *room {
+	return &room{
+		capacity: capacity, callers: callers, window: window,
+		freed: make(chan struct{}, 1),
+		limit: min(capacity, 2*callers*batchSize), // until the pace is known
+		held:  map[license.AccountName]int{},
+	}
+}
+
+// reserve takes room for up to n tasks of an account, or none where that would
+// be fewer than least, and says how much it took.
+func (r *room) reserve(account license.AccountName, n, least int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	free := r.limit - r.total
+	more := accountShare*free - r.held[account]
+	if r.closed || n <= 0 || free <= 0 || more <= 0 {
+		return 0
+	}
+	// What is taken is no longer free: after it, held <= accountShare*free.
+	n = min(n, free, (more+accountShare)/(accountShare+1))
+	if n < least {
+		return 0
+	}
+	r.total += n
+	r.held[account] += n
+	return n
+}
+
+// release gives room of an account back.
+func (r *room) release(account license.AccountName, n int) {
+	if n <= 0 {
+		return
+	}
+	r.mu.Lock()
+	r.total -= n
+	if r.held[account] -= n; r.held[account] <= 0 {
+		delete(r.held, account)
+	}
+	r.mu.Unlock()
+	signal(r.freed)
+}
+
+// claimable is how many tasks each of so many accounts should claim, and the
+// least worth it; zero where there is no room worth claiming for.
+func (r *room) claimable(accounts int) (share, least int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	least = max(1, min(worthClaiming, r.limit/8))
+	free := r.limit - r.total
+	if r.closed || free < least {
+		return 0, least
+	}
+	return min(batchSize, max(least, free/max(accounts, 1))), least
+}
+
+// measured takes note of a call of so many tasks, from the moment they left
+// their line until their outcomes were taken.
+func (r *room) measured(tasks int, took time.Duration) {
+	const weight = 0.25
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.took == 0 {
+		r.tasks, r.took = float64(tasks), took.Seconds()
+	} else {
+		r.tasks += weight * (float64(tasks) - r.tasks)
+		r.took += weight * (took.Seconds() - r.took)
+	}
+	pace := float64(r.callers) * r.tasks / max(r.took, 1e-6)
+	// At least a batch, or a slow beginning could not be outgrown.
+	r.limit = min(r.capacity, max(batchSize, int(min(pace*r.window.Seconds(), 1e9))))
+}
+
+func (r *room) holds(account license.AccountName) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held[account]
+}
+
+func (r *room) size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.total
+}
+
+// close ends reserving.
+func (r *room) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+}
+
+// lines are the tasks that wait for a caller, a line for each account.
+type lines struct {
+	mu     sync.Mutex // guards what follows
+	filled sync.Cond
+	of     map[license.AccountName]*line
+	turn   []*line // those with tasks, next first
+	closed bool
+}
+
+// line is the waiting tasks of one account. Those of one group share a request.
+type line struct {
+	account license.AccountName
+	groups  [][]license.Task
+}
+
+func newLines() *lines {
+	l := &lines{of: map[license.AccountName]*line{}}
+	l.filled.L = &l.mu
+	return l
+}
+
+// add puts tasks of an account at the end of its line; they are the line's from
+// then on. It reports false, and takes nothing, once the lines are closed.
+func (l *lines) add(account license.AccountName, tasks []license.Task) bool {
+	if len(tasks) == 0 {
+		return true
+	}
+	groups := byRequest(tasks)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	a := l.of[account]
+	if a == nil {
+		a = &line{account: account}
+		l.of[account] = a
+		l.turn = append(l.turn, a)
+	}
+	a.groups = append(a.groups, groups...)
+	if len(tasks) > batchSize || len(groups) > 1 {
+		l.filled.Broadcast()
+	} else {
+		l.filled.Signal()
+	}
+	return true
+}
+
+// next waits for tasks and takes a batch of the account whose turn it is; false
+// once the lines are closed.
+func (l *lines) next() ([]license.Task, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.turn) == 0 && !l.closed {
+		l.filled.Wait()
+	}
+	if l.closed {
+		return nil, false
+	}
+	a := l.turn[0]
+	l.turn = l.turn[1:]
+	batch := a.groups[0]
+	if len(batch) > batchSize {
+		batch, a.groups[0] = batch[:batchSize:batchSize], batch[batchSize:]
+	} else {
+		a.groups[0] = nil // or the array would keep it alive
+		a.groups = a.groups[1:]
+	}
+	if len(a.groups) > 0 {
+		l.turn = append(l.turn, a)
+	} else {
+		delete(l.of, a.account)
+	}
+	return batch, true
+}
+
+// close ends waiting and taking, and returns how many tasks are left.
+func (l *lines) close() (left int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, a := range l.turn {
+		for _, g := range a.groups {
+			left += len(g)
+		}
+	}
+	l.filled.Broadcast()
+	return left
+}
+
+// pending are the outcomes that wait to be settled.
+type pending struct {
+	mu      sync.Mutex // guards what follows
+	filled  sync.Cond
+	drained sync.Cond
+	batches [][]license.Outcome
+	n       int // outcomes in them
+	most    int // add waits above it; 0: never
+	closed  bool
+}
+
+func newPending(most int) *pending {
+	p := &pending{most: most}
+	p.filled.L, p.drained.L = &p.mu, &p.mu
+	return p
+}
+
+// add puts outcomes behind the others, waiting while there are too many: then
+// the store is the slower part, and calling the carrier faster helps nobody.
+func (p *pending) add(batch []license.Outcome) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.most > 0 && p.n >= p.most {
+		p.drained.Wait()
+	}
+	p.batches = append(p.batches, batch)
+	p.n += len(batch)
+	p.filled.Signal()
+}
+
+// take fills a batch up to batchSize. It waits only when it would return an
+// empty one, and reports false when it would and the outcomes are closed.
+func (p *pending) take(batch []license.Outcome) ([]license.Outcome, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(batch) == 0 && p.n == 0 && !p.closed {
+		p.filled.Wait()
+	}
+	for len(p.batches) > 0 && len(batch) < batchSize {
+		first := p.batches[0]
+		if len(batch) == 0 {
+			batch = first // handed over as it is
+		} else {
+			first = first[:min(len(first), batchSize-len(batch))]
+			batch = append(batch, first...)
+		}
+		p.n -= len(first)
+		if p.batches[0] = p.batches[0][len(first):]; len(p.batches[0]) == 0 {
+			p.batches[0] = nil
+			p.batches = p.batches[1:]
+		}
+	}
+	p.drained.Broadcast()
+	return batch, len(batch) > 0
+}
+
+// unbound lets add never wait again.
+func (p *pending) unbound() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.most = 0
+	p.drained.Broadcast()
+}
+
+// close says that nothing will be added any more.
+func (p *pending) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.filled.Broadcast()
+}
+
+// size is how many outcomes wait.
+func (p *pending) size() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
