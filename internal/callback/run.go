@@ -1,0 +1,165 @@
+package callback
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// lastFlush is what the outbox gets at shutdown, after the last post has ended,
+// to write down how the last attempts went.
+const lastFlush = 5 * time.Second
+
+// Run delivers callbacks until ctx ends. Then it claims nothing more, lets posts
+// in flight end within the grace period, writes down how they ended and returns,
+// always nil after that. What was not sent falls due again when its lease ends.
+func (s *Sender) Run(ctx context.Context) error {
+	posts, cutPosts := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutPosts()
+	flushes, cutFlushes := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutFlushes()
+
+	var workers, finisher sync.WaitGroup
+	if !s.open(func(l *lane) { workers.Go(func() { s.work(ctx, posts, l) }) }) {
+		return errors.New("callback: the sender is running already")
+	}
+	done := make(chan struct{})
+	finisher.Go(func() { s.finish(flushes, done) })
+
+	s.claim(ctx)
+
+	s.close()
+	grace := time.AfterFunc(s.cfg.Grace, cutPosts)
+	workers.Wait()
+	grace.Stop()
+	close(done)
+	last := time.AfterFunc(lastFlush, cutFlushes)
+	finisher.Wait()
+	last.Stop()
+	s.transport.CloseIdleConnections()
+	return nil
+}
+
+// open lets work in; staff starts a worker for a lane.
+func (s *Sender) open(staff func(*lane)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.staff != nil {
+		return false
+	}
+	s.staff = staff
+	return true
+}
+
+// close lets no more work in and drops what has not begun.
+func (s *Sender) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.staff = nil
+	for _, l := range s.lanes {
+		rest := l.queue[l.head:]
+		s.drop(rest)
+		l.held -= len(rest)
+		l.queue, l.head, l.backlog = nil, 0, false
+	}
+}
+
+// Wake makes the sender look for due callbacks at once.
+func (s *Sender) Wake() { notify(s.wake) }
+
+// claim fills the lanes from the outbox until ctx ends.
+func (s *Sender) claim(ctx context.Context) {
+	wait := s.cfg.Poll
+	for ctx.Err() == nil {
+		again, err := s.round(ctx)
+		switch {
+		case err == nil:
+			wait = s.cfg.Poll
+		case ctx.Err() != nil:
+			return
+		default:
+			// The store being away is no news four times a second.
+			wait = min(2*wait, max(5*time.Second, s.cfg.Poll))
+			s.cfg.Logger.Error("claiming callbacks", "error", err, "retry_in", wait)
+		}
+		if !again {
+			s.sleep(ctx, wait, err == nil)
+		}
+	}
+}
+
+// round claims once for every account with due callbacks, and reports whether
+// there was more for lanes that still have room.
+func (s *Sender) round(ctx context.Context) (again bool, err error) {
+	now := s.cfg.Clock.Now()
+	s.mu.Lock()
+	s.dues.reach(now)
+	s.mu.Unlock()
+	all, err := s.cfg.Outbox.DueAccounts(ctx, license.PhaseListener, now)
+	if err != nil {
+		return false, err
+	}
+	for _, due := range all {
+		more, err := s.share(ctx, due)
+		if err != nil {
+			return false, err
+		}
+		again = again || more
+	}
+	return again, nil
+}
+
+// share claims a fair share of one account's due callbacks: what its lane has
+// room for, but no more than a batch before the next account has its turn.
+func (s *Sender) share(ctx context.Context, due license.Due) (more bool, err error) {
+	s.mu.Lock()
+	l := s.lane(due.Account)
+	limit := min(due.Count, s.room(l), batch)
+	l.backlog = due.Count > limit
+	l.held += limit
+	timeout := s.timeout(l)
+	s.mu.Unlock()
+	if limit <= 0 {
+		return false, nil
+	}
+	now := s.cfg.Clock.Now()
+	callbacks, err := s.cfg.Outbox.ClaimCallbacks(ctx, license.ClaimParams{
+		Account: due.Account, Now: now, Until: now.Add(s.lease(timeout)), Limit: limit,
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.held -= limit
+	s.take(l, callbacks)
+	// Fewer than asked for: another node is at them.
+	more = len(callbacks) == limit && l.backlog && s.room(l) > 0
+	return more, err
+}
+
+// sleep waits for a Wake, a callback that falls due (unless punctual is false),
+// or the time to poll, which is real time since a turned clock must not stop it.
+func (s *Sender) sleep(ctx context.Context, poll time.Duration, punctual bool) {
+	timer := time.NewTimer(poll)
+	defer timer.Stop()
+	var due <-chan time.Time
+	if punctual {
+		s.mu.Lock()
+		d, ok := s.dues.next(s.cfg.Clock.Now())
+		s.mu.Unlock()
+		if ok {
+			due = s.cfg.Clock.After(d)
+		}
+	}
+	wake := s.wake
+	if !punctual {
+		wake = nil // what wakes us is of no use while the store is away
+	}
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-due:
+	case <-wake:
+	}
+}
