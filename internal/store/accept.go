@@ -158,13 +158,9 @@ type taken struct {
 	prior  string // of an unassign: the request that assigned it
 }
 
-const takeSIMs = `WITH e AS MATERIALIZED (
-		SELECT iccid FROM sim WHERE account = $1 AND iccid IN (SELECT value ->> 0 FROM {each $4})
-		ORDER BY iccid {wait})
-	UPDATE sim SET sku = $2, request = $3 FROM e
-	WHERE sim.account = $1 AND sim.iccid = e.iccid
-		AND sim.sku = '' AND sim.state = 'active' AND sim.generation = '4G'
-	RETURNING sim.iccid, sim.imei, sim.mdn`
+const takeSIMs = `UPDATE sim SET sku = $2, request = $3
+	WHERE account = $1 AND iccid {any $4} AND sku = '' AND state = 'active' AND generation = '4G'
+	RETURNING iccid, imei, mdn`
 
 // takeForAssign gives the SKU to each SIM, if all are free and eligible.
 func takeForAssign(tx *tx, r *license.Request) ([]taken, error) {
@@ -182,17 +178,14 @@ func takeForAssign(tx *tx, r *license.Request) ([]taken, error) {
 }
 
 const lockSIMs = `SELECT iccid, imei, mdn, sku, request FROM sim
-	WHERE account = $1 AND iccid IN (SELECT value ->> 0 FROM {each $2})
-	ORDER BY iccid {wait}`
+	WHERE account = $1 AND iccid {any $2} ORDER BY iccid {wait}`
 
-// The SIMs are locked, so none can come to be pending any more.
-const countPending = `WITH e AS MATERIALIZED (
-		SELECT value ->> 0 AS request, value ->> 1 AS iccid FROM {each $2} ORDER BY 1, 2)
-	SELECT count(*) FROM e CROSS JOIN task t
-	WHERE t.account = $1 AND t.request = e.request AND t.iccid = e.iccid AND t.phase IN ('carrier', 'stuck')`
+// A scalar subquery, which no planner turns into a join.
+const selectPending = `SELECT value ->> 1 FROM {each $2}
+	WHERE (SELECT phase FROM task t WHERE t.account = $1 AND t.request = value ->> 0 AND t.iccid = value ->> 1)
+		IN ('carrier', 'stuck')`
 
-const touchSIMs = `WITH e AS MATERIALIZED (SELECT value ->> 0 AS iccid FROM {each $3} ORDER BY 1)
-	UPDATE sim SET request = $2 FROM e WHERE sim.account = $1 AND sim.iccid = e.iccid`
+const touchSIMs = `UPDATE sim SET request = $2 WHERE account = $1 AND iccid {any $3}`
 
 // takeForUnassign marks each SIM as in transition, if all hold the SKU and none
 // is in transition already.
@@ -214,25 +207,32 @@ func takeForUnassign(tx *tx, r *license.Request) ([]taken, error) {
 	if !same {
 		return nil, errNotAll
 	}
-	held := make(rows, 0, len(got))
-	for _, t := range got {
-		held = append(held, []any{t.prior, t.device.ICCID})
+	// The SIMs are locked, so none can come to be pending any more.
+	held := make(rows, len(got))
+	for i, t := range got {
+		held[i] = []any{t.prior, t.device.ICCID}
 	}
-	heldParam, err := held.param()
+	pending, err := pendingAmong(tx, r.Account, held)
 	if err != nil {
 		return nil, err
 	}
-	pending, err := first(tx, one[int64], countPending, string(r.Account), heldParam)
-	if err != nil {
-		return nil, err
-	}
-	if pending > 0 {
+	if len(pending) > 0 {
 		return nil, errNotAll
 	}
 	if _, err := tx.exec(touchSIMs, string(r.Account), string(r.ID), list); err != nil {
 		return nil, err
 	}
 	return matching(r.Devices, got)
+}
+
+// pendingAmong finds those SIMs that are in transition, either way, among
+// pairs of the request that last touched a SIM and the SIM.
+func pendingAmong(q querier, account license.AccountName, held rows) ([]license.ICCID, error) {
+	param, err := held.param()
+	if err != nil {
+		return nil, err
+	}
+	return collect(q, one[license.ICCID], selectPending, string(account), param)
 }
 
 // matching sorts what was got like the devices asked for, which it must match

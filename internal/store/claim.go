@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
@@ -22,13 +24,13 @@ func (s *Store) DueAccounts(ctx context.Context, phase license.Phase, now time.T
 	return due, s.failed("looking for due accounts", err)
 }
 
-const claim = `WITH e AS MATERIALIZED (
-		SELECT request, iccid FROM task
-		WHERE account = $1 AND phase = $2 AND due_at <= $3
-		ORDER BY due_at LIMIT $5 {skip})
-	UPDATE task SET lease = task.lease + 1, leased = 1, due_at = $4
-	FROM e WHERE task.account = $1 AND task.request = e.request AND task.iccid = e.iccid
-	RETURNING task.request, task.iccid, task.lease, task.attempt, task.round, task.outcome, task.code, task.comment`
+// The tasks are there: an update by key, as in settleTasks.
+const claim = `INSERT INTO task (account, request, iccid, phase)
+	SELECT account, request, iccid, phase FROM task
+	WHERE account = $1 AND phase = $2 AND due_at <= $3
+	ORDER BY due_at LIMIT $5 {skip}
+	ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, leased = 1, due_at = $4
+	RETURNING request, iccid, lease, attempt, round, outcome, code, comment`
 
 // claimed is a task that was claimed, in either phase.
 type claimed struct {
@@ -39,15 +41,13 @@ type claimed struct {
 	code, comment  string
 }
 
-const describe = `WITH e AS MATERIALIZED (
-		SELECT value ->> 0 AS request, value ->> 1 AS iccid FROM {each $2} ORDER BY 1, 2)
-	SELECT e.request, e.iccid, s.imei, s.mdn, r.sku, r.action, r.time
-	FROM e CROSS JOIN request r CROSS JOIN sim s
-	WHERE r.account = $1 AND r.id = e.request AND s.account = $1 AND s.iccid = e.iccid
-	ORDER BY 1, 2`
+const (
+	selectDevices  = `SELECT iccid, imei, mdn FROM sim WHERE account = $1 AND iccid {any $2}`
+	selectRequests = `SELECT id, sku, action, time FROM request WHERE account = $1 AND id {any $2}`
+)
 
-// claimTasks leases due tasks of a phase and describes them; make builds the
-// value of each.
+// claimTasks leases due tasks of a phase and describes them, in the order of
+// their requests and devices; build makes the value of each.
 func claimTasks[T any](ctx context.Context, s *Store, phase license.Phase, p license.ClaimParams, build func(claimed, license.Task) T) (list []T, err error) {
 	if p.Limit <= 0 {
 		return nil, nil
@@ -60,29 +60,61 @@ func claimTasks[T any](ctx context.Context, s *Store, phase license.Phase, p lic
 		if err != nil || len(got) == 0 {
 			return err
 		}
-		byKey := make(map[taskKey]claimed, len(got))
-		keys := make(rows, len(got))
-		for i, c := range got {
-			byKey[c.key] = c
-			keys[i] = []any{c.key.request, c.key.iccid}
-		}
-		param, err := keys.param()
+		slices.SortFunc(got, func(a, b claimed) int {
+			return cmp.Or(cmp.Compare(a.key.request, b.key.request), cmp.Compare(a.key.iccid, b.key.iccid))
+		})
+		devices, requests, err := describe(tx, p.Account, got)
 		if err != nil {
 			return err
 		}
-		list, err = collect(tx, func(scan func(...any) error) (v T, err error) {
-			t := license.Task{Account: p.Account, Until: p.Until}
-			var at int64
-			if err := scan(&t.Request, &t.Device.ICCID, &t.Device.IMEI, &t.Device.MDN, &t.SKU, &t.Action, &at); err != nil {
-				return v, err
-			}
-			c := byKey[taskKey{t.Request, t.Device.ICCID}]
-			t.At, t.Lease, t.Attempt = fromMicros(at), c.lease, c.attempt
-			return build(c, t), nil
-		}, describe, string(p.Account), param)
-		return err
+		list = make([]T, len(got))
+		for i, c := range got {
+			t := requests[c.key.request] // what the tasks of one request share
+			t.Device, t.Until, t.Lease, t.Attempt = devices[c.key.iccid], p.Until, c.lease, c.attempt
+			list[i] = build(c, t)
+		}
+		return nil
 	})
 	return list, err
+}
+
+// describe reads the devices and the requests of claimed tasks.
+func describe(tx *tx, account license.AccountName, got []claimed) (map[license.ICCID]license.Device, map[license.RequestID]license.Task, error) {
+	devices := make(map[license.ICCID]license.Device, len(got))
+	requests := map[license.RequestID]license.Task{}
+	iccids := make([]license.ICCID, 0, len(got))
+	var ids []license.RequestID
+	for i, c := range got {
+		iccids = append(iccids, c.key.iccid)
+		if i == 0 || c.key.request != got[i-1].key.request {
+			ids = append(ids, c.key.request)
+		}
+	}
+	list, err := params(iccids)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = collect(tx, func(scan func(...any) error) (struct{}, error) {
+		var d license.Device
+		err := scan(&d.ICCID, &d.IMEI, &d.MDN)
+		devices[d.ICCID] = d
+		return struct{}{}, err
+	}, selectDevices, string(account), list)
+	if err != nil {
+		return nil, nil, err
+	}
+	if list, err = params(ids); err != nil {
+		return nil, nil, err
+	}
+	_, err = collect(tx, func(scan func(...any) error) (struct{}, error) {
+		t := license.Task{Account: account}
+		var at int64
+		err := scan(&t.Request, &t.SKU, &t.Action, &at)
+		t.At = fromMicros(at)
+		requests[t.Request] = t
+		return struct{}{}, err
+	}, selectRequests, string(account), list)
+	return devices, requests, err
 }
 
 // ClaimTasks leases due tasks of an account, to be taken to the carrier.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -11,17 +12,16 @@ import (
 	"github.com/simlatch/simlatch/internal/license"
 )
 
-const finishTasks = `WITH e AS MATERIALIZED (
-		SELECT value ->> 0 AS request, value ->> 1 AS iccid, CAST(value ->> 2 AS BIGINT) AS lease,
-			value ->> 3 AS phase, CAST(value ->> 4 AS BIGINT) AS due_at, CAST(value ->> 5 AS BIGINT) AS counted,
-			CAST(value ->> 6 AS BIGINT) AS status, CAST(value ->> 7 AS BIGINT) AS latency, CAST(value ->> 8 AS BIGINT) AS ended
-		FROM {each $2} ORDER BY 1, 2)
-	UPDATE task SET phase = e.phase, due_at = e.due_at, leased = 0, lease = task.lease + 1,
-		attempt = task.attempt + e.counted, status = e.status, latency = e.latency, ended = e.ended
-	FROM e
-	WHERE task.account = $1 AND task.request = e.request AND task.iccid = e.iccid
-		AND task.lease = e.lease AND task.phase = 'listener'
-	RETURNING task.request, task.iccid`
+// The tasks are there: an update by key, as in settleTasks.
+const finishTasks = `INSERT INTO task (account, request, iccid, lease, phase, due_at, attempt, status, latency, ended)
+	SELECT $1, value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), value ->> 3, CAST(value ->> 4 AS BIGINT),
+		CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT)
+	FROM {each $2} WHERE true
+	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, due_at = excluded.due_at, leased = 0,
+		lease = task.lease + 1, attempt = task.attempt + excluded.attempt, status = excluded.status,
+		latency = excluded.latency, ended = excluded.ended
+	WHERE task.lease = excluded.lease AND task.phase = 'listener'
+	RETURNING request, iccid, lease`
 
 const insertAttempts = `INSERT INTO attempt (account, request, iccid, round, number, time, status, latency, answer)
 	SELECT $1, value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT),
@@ -53,10 +53,16 @@ func (s *Store) FinishCallbacks(ctx context.Context, now time.Time, ends []licen
 }
 
 func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []license.Delivery) error {
-	list := make(rows, len(ends))
-	failed := map[taskKey]license.Delivery{}
-	for i, d := range ends {
+	given := make(map[taskKey]license.Delivery, len(ends))
+	for _, d := range ends {
 		key := taskKey{d.Callback.Request, d.Callback.Device.ICCID}
+		if d.Callback.Lease >= given[key].Callback.Lease {
+			given[key] = d
+		}
+	}
+	list := make(rows, 0, len(given))
+	for _, key := range sortedKeys(given) {
+		d := given[key]
 		line := []any{key.request, key.iccid, d.Callback.Lease, license.PhaseEnded, nil, 1,
 			d.Status, d.Latency.Microseconds(), micros(now)}
 		switch d.Verdict {
@@ -65,24 +71,26 @@ func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []li
 		case license.Unsent:
 			line[5] = 0
 		}
-		if d.Verdict == license.Again || d.Verdict == license.Exhausted {
-			failed[key] = d
-		}
-		list[i] = line
+		list = append(list, line)
 	}
 	param, err := list.param()
 	if err != nil {
 		return err
 	}
 	won, err := collect(tx, func(scan func(...any) error) (key taskKey, err error) {
-		return key, scan(&key.request, &key.iccid)
+		var lease int64
+		err = scan(&key.request, &key.iccid, &lease)
+		if c := given[key].Callback; err == nil && lease != c.Lease+1 {
+			err = fmt.Errorf("%s/%s: %w", c.Request, c.Device.ICCID, errNoTask)
+		}
+		return key, err
 	}, finishTasks, string(account), param)
 	if err != nil {
 		return err
 	}
 	var attempts rows
 	for _, key := range won {
-		if d, ok := failed[key]; ok {
+		if d := given[key]; d.Verdict == license.Again || d.Verdict == license.Exhausted {
 			attempts = append(attempts, []any{key.request, key.iccid, d.Callback.Round, d.Callback.Attempt + 1,
 				micros(d.At), d.Status, d.Latency.Microseconds(), clean(string(d.Answer), maxAnswer)})
 		}

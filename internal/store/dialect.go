@@ -17,9 +17,16 @@ import (
 
 // A dialect is what differs between the engines: every statement is written
 // once, with these tokens where it must be.
+//
+// A list is never joined. Rows are looked up by {any}, which an index serves
+// key by key, or written by INSERT … ON CONFLICT from {each}, which finds each
+// by its key; neither leaves a planner without statistics a choice to get
+// wrong. Joined, 500 tasks of 10,000 took 60 times as long on SQLite and on
+// PostgreSQL.
 type dialect struct {
 	name      string
 	each      string // {each $n}: the rows of a JSON array of arrays in parameter n, each as "value"
+	any       string // {any $n}: is one of the strings of a JSON array in parameter n
 	skip      string // {skip}: pass over rows that another node has locked
 	wait      string // {wait}: lock the rows, after an ORDER BY
 	clustered string // {clustered}: an account's rows lie together
@@ -37,6 +44,7 @@ type dialect struct {
 var sqliteDialect = dialect{
 	name:       "sqlite",
 	each:       "json_each($1)",
+	any:        "IN (SELECT value FROM json_each($1))",
 	clustered:  "WITHOUT ROWID",
 	retry:      func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY },
 	constraint: func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT },
@@ -61,6 +69,7 @@ func sqliteCode(err error) int {
 var postgresDialect = dialect{
 	name: "postgres",
 	each: "json_array_elements(CAST($1 AS json)) AS each(value)",
+	any:  "= ANY (ARRAY(SELECT json_array_elements_text(CAST($1 AS json))))",
 	skip: "FOR UPDATE SKIP LOCKED",
 	wait: "FOR UPDATE",
 	hot:  "WITH (fillfactor = 75)",
@@ -112,14 +121,19 @@ func timedOut(err error) bool {
 }
 
 var (
-	eachToken  = regexp.MustCompile(`\{each (\$\d+)\}`)
+	listToken  = regexp.MustCompile(`\{(each|any) (\$\d+)\}`)
 	otherToken = regexp.MustCompile(`\{(skip|wait|clustered|hot)\}`)
 )
 
 // replace puts the engine's words in the place of the tokens.
 func (d *dialect) replace(text string) string {
-	text = eachToken.ReplaceAllStringFunc(text, func(token string) string {
-		return strings.Replace(d.each, "$1", eachToken.FindStringSubmatch(token)[1], 1)
+	text = listToken.ReplaceAllStringFunc(text, func(token string) string {
+		m := listToken.FindStringSubmatch(token)
+		words := d.each
+		if m[1] == "any" {
+			words = d.any
+		}
+		return strings.Replace(words, "$1", m[2], 1)
 	})
 	return otherToken.ReplaceAllStringFunc(text, func(token string) string {
 		switch token {

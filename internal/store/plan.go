@@ -9,7 +9,7 @@ import (
 )
 
 const selectByIMEI = `SELECT imei, iccid FROM sim
-	WHERE account = $1 AND imei IN (SELECT value ->> 0 FROM {each $2})`
+	WHERE account = $1 AND imei {any $2}`
 
 // resolve finds the ICCID of the devices that are named by their IMEI alone. An
 // IMEI that does not name exactly one SIM of the account stays without. It
@@ -78,21 +78,13 @@ func (s *Store) Plan(ctx context.Context, r *license.Request) (license.Plan, err
 	return p, s.failed("planning a request", err)
 }
 
-const selectEntitlements = `WITH e AS MATERIALIZED (SELECT value ->> 0 AS iccid FROM {each $2} ORDER BY 1)
-	SELECT s.iccid, s.imei, s.state, s.generation, s.sku, coalesce(t.phase, '')
-	FROM e CROSS JOIN sim s
-	LEFT JOIN task t ON t.account = $1 AND t.request = s.request AND t.iccid = s.iccid
-	WHERE s.account = $1 AND s.iccid = e.iccid`
+const selectEntitlements = `SELECT iccid, imei, state, generation, sku, request FROM sim
+	WHERE account = $1 AND iccid {any $2}`
 
 // standing is what decides whether a request may take a SIM.
 type standing struct {
 	license.SIM
-	phase license.Phase // of the task of the request that last touched it
-}
-
-// pending reports whether the SIM is in transition, either way.
-func (s standing) pending() bool {
-	return s.SKU != "" && (s.phase == license.PhaseCarrier || s.phase == license.PhaseStuck)
+	pending bool // in transition, either way
 }
 
 // diagnose finds for each device of a request, in its order, the first reason
@@ -103,14 +95,27 @@ func diagnose(q querier, r *license.Request) ([]error, error) {
 		return nil, err
 	}
 	found := make(map[license.ICCID]standing, len(r.Devices))
+	var held rows
 	_, err = collect(q, func(scan func(...any) error) (struct{}, error) {
 		var s standing
-		err := scan(&s.Device.ICCID, &s.Device.IMEI, &s.State, &s.Generation, &s.SKU, &s.phase)
+		err := scan(&s.Device.ICCID, &s.Device.IMEI, &s.State, &s.Generation, &s.SKU, &s.Request)
 		found[s.Device.ICCID] = s
+		if s.SKU != "" {
+			held = append(held, []any{s.Request, s.Device.ICCID})
+		}
 		return struct{}{}, err
 	}, selectEntitlements, string(r.Account), list)
 	if err != nil {
 		return nil, err
+	}
+	pending, err := pendingAmong(q, r.Account, held)
+	if err != nil {
+		return nil, err
+	}
+	for _, iccid := range pending {
+		s := found[iccid]
+		s.pending = true
+		found[iccid] = s
 	}
 	reasons := make([]error, len(r.Devices))
 	seen := make(map[license.ICCID]bool, len(r.Devices))
@@ -145,7 +150,7 @@ func (s standing) againstAssign() error {
 
 func (s standing) againstUnassign(sku license.SKU) error {
 	switch {
-	case s.pending():
+	case s.pending:
 		return license.ErrHeld
 	case s.SKU != sku:
 		return license.ErrNotHeld

@@ -25,9 +25,9 @@ const purgeable = `SELECT id FROM request r
 	ORDER BY r.time LIMIT $4`
 
 const (
-	purgeTasks    = `DELETE FROM task WHERE account = $1 AND request IN (SELECT value ->> 0 FROM {each $2})`
-	purgeAttempts = `DELETE FROM attempt WHERE account = $1 AND request IN (SELECT value ->> 0 FROM {each $2})`
-	markPurged    = `UPDATE request SET purged = $2 WHERE account = $1 AND id IN (SELECT value ->> 0 FROM {each $3})`
+	purgeTasks    = `DELETE FROM task WHERE account = $1 AND request {any $2}`
+	purgeAttempts = `DELETE FROM attempt WHERE account = $1 AND request {any $2}`
+	markPurged    = `UPDATE request SET purged = $2 WHERE account = $1 AND id {any $3}`
 	purgeKeys     = `DELETE FROM idempotency WHERE account = $1 AND time < $2`
 	purgeSessions = `DELETE FROM session WHERE used < $1`
 	purgeLockouts = `DELETE FROM lockout WHERE last < $1 AND until < $2`

@@ -89,8 +89,8 @@ func one[T any](scan func(...any) error) (v T, err error) {
 	return v, err
 }
 
-// rows is a list that travels to the database as one parameter: a JSON array of
-// arrays.
+// rows is a list for {each}: it travels to the database as one parameter, a
+// JSON array of arrays.
 type rows [][]any
 
 func (r rows) param() (string, error) {
@@ -101,13 +101,9 @@ func (r rows) param() (string, error) {
 	return string(b), nil
 }
 
-// params is a list of single values, in the form of rows.
+// params is a list of strings for {any}: a JSON array.
 func params[T ~string](list []T) (string, error) {
-	r := make([][1]T, len(list))
-	for i, v := range list {
-		r[i][0] = v
-	}
-	b, err := json.Marshal(r)
+	b, err := json.Marshal(list)
 	if err != nil {
 		return "", fmt.Errorf("encoding %d values: %w", len(list), err)
 	}

@@ -3,6 +3,8 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -91,6 +93,13 @@ type taskKey struct {
 	iccid   license.ICCID
 }
 
+// sortedKeys is the order in which tasks are locked.
+func sortedKeys[T any](m map[taskKey]T) []taskKey {
+	return slices.SortedFunc(maps.Keys(m), func(a, b taskKey) int {
+		return cmp.Or(cmp.Compare(a.request, b.request), cmp.Compare(a.iccid, b.iccid))
+	})
+}
+
 // wonTask is a task that an outcome was written to.
 type wonTask struct {
 	license.Outcome
@@ -139,19 +148,22 @@ func (w wonTask) callback() license.Callback {
 
 const hasListener = `SELECT count(*) FROM listener WHERE account = $1 AND service = $2`
 
-const settleTasks = `WITH e AS MATERIALIZED (
-		SELECT value ->> 0 AS request, value ->> 1 AS iccid, CAST(value ->> 2 AS BIGINT) AS lease,
-			value ->> 3 AS phase, CAST(value ->> 4 AS BIGINT) AS due_at, CAST(value ->> 5 AS SMALLINT) AS leased,
-			value ->> 6 AS outcome, value ->> 7 AS code, value ->> 8 AS comment
-		FROM {each $3} ORDER BY 1, 2)
-	UPDATE task SET phase = e.phase, due_at = e.due_at, leased = e.leased, lease = task.lease + 1,
-		attempt = CASE WHEN e.phase = 'carrier' THEN task.attempt + 1 ELSE 0 END,
-		outcome = e.outcome, code = e.code, comment = e.comment, settled = $2,
-		ended = CASE WHEN e.phase = 'ended' THEN CAST($2 AS BIGINT) ELSE 0 END
-	FROM e
-	WHERE task.account = $1 AND task.request = e.request AND task.iccid = e.iccid
-		AND task.lease = e.lease AND task.phase = 'carrier'
-	RETURNING task.request, task.iccid, task.lease, task.prior, task.phase, task.leased`
+// The tasks are there, so nothing is inserted: this is an update by key, in the
+// order of the list.
+const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, due_at, leased, outcome, code, comment)
+	SELECT $1, value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), value ->> 3, CAST(value ->> 4 AS BIGINT),
+		CAST(value ->> 5 AS SMALLINT), value ->> 6, value ->> 7, value ->> 8
+	FROM {each $3} WHERE true
+	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, due_at = excluded.due_at,
+		leased = excluded.leased, lease = task.lease + 1,
+		attempt = CASE WHEN excluded.phase = 'carrier' THEN task.attempt + 1 ELSE 0 END,
+		outcome = excluded.outcome, code = excluded.code, comment = excluded.comment, settled = $2,
+		ended = CASE WHEN excluded.phase = 'ended' THEN CAST($2 AS BIGINT) ELSE 0 END
+	WHERE task.lease = excluded.lease AND task.phase = 'carrier'
+	RETURNING request, iccid, lease, prior, phase, leased`
+
+// errNoTask says that an outcome was given for a task that does not exist.
+var errNoTask = errors.New("there is no such task")
 
 // tasks moves the tasks on, and learns which outcomes count.
 func (st *settlement) tasks() error {
@@ -161,7 +173,8 @@ func (st *settlement) tasks() error {
 	}
 	room := st.p.Room[st.account]
 	list := make(rows, 0, len(st.given))
-	for key, o := range st.given {
+	for _, key := range sortedKeys(st.given) {
+		o := st.given[key]
 		line := []any{key.request, key.iccid, o.Task.Lease, license.PhaseCarrier, micros(o.Due), 0, "", "", ""}
 		switch o.Verdict {
 		case license.Stuck:
@@ -187,6 +200,9 @@ func (st *settlement) tasks() error {
 		var leased int
 		err = scan(&key.request, &key.iccid, &w.lease, &w.prior, &w.phase, &leased)
 		w.Outcome = st.given[key]
+		if err == nil && w.lease != w.Task.Lease+1 {
+			err = fmt.Errorf("%s: %w", w.Task.Key(), errNoTask)
+		}
 		if leased == 1 {
 			w.until = st.p.LeaseUntil
 		}
@@ -199,14 +215,14 @@ func (st *settlement) tasks() error {
 	return err
 }
 
-const countSettled = `WITH e AS MATERIALIZED (
-		SELECT value ->> 0 AS id, CAST(value ->> 1 AS BIGINT) AS succeeded, CAST(value ->> 2 AS BIGINT) AS failed,
-			CAST(value ->> 3 AS BIGINT) AS postings
-		FROM {each $2} ORDER BY 1)
-	UPDATE request SET succeeded = request.succeeded + e.succeeded, failed = request.failed + e.failed,
-		postings = request.postings + e.postings
-	FROM e WHERE request.account = $1 AND request.id = e.id
-	RETURNING request.id, request.postings`
+// The requests are there: an update by key, as in settleTasks.
+const countSettled = `INSERT INTO request (account, id, sku, action, time, total, succeeded, failed, postings)
+	SELECT $1, value ->> 0, '', 'assign', 0, CAST(value ->> 1 AS BIGINT) + CAST(value ->> 2 AS BIGINT),
+		CAST(value ->> 1 AS BIGINT), CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT)
+	FROM {each $2} WHERE true
+	ON CONFLICT (account, id) DO UPDATE SET succeeded = request.succeeded + excluded.succeeded,
+		failed = request.failed + excluded.failed, postings = request.postings + excluded.postings
+	RETURNING id, postings`
 
 // requests counts the devices that ended in their requests' rows, and makes the
 // lines of the ledger for them.
@@ -236,7 +252,8 @@ func (st *settlement) requests() (lines []posting, err error) {
 		return nil, nil
 	}
 	list := make(rows, 0, len(counts))
-	for id, c := range counts {
+	for _, id := range slices.Sorted(maps.Keys(counts)) {
+		c := counts[id]
 		c.lines = ledgerLines(c.task, c.done, c.failed)
 		list = append(list, []any{id, c.done, c.failed, len(c.lines)})
 	}
@@ -279,35 +296,43 @@ func ledgerLines(t license.Task, done, failed int) (lines []posting) {
 	return lines
 }
 
-const pointSIMs = `WITH e AS MATERIALIZED (
-		SELECT value ->> 0 AS iccid, value ->> 1 AS request, value ->> 2 AS back FROM {each $2} ORDER BY 1)
-	UPDATE sim SET request = e.back, sku = CASE WHEN e.back = '' THEN '' ELSE sim.sku END
-	FROM e WHERE sim.account = $1 AND sim.iccid = e.iccid AND sim.request = e.request`
+const freeSIMs = `UPDATE sim SET sku = '', request = '' WHERE account = $1 AND iccid {any $2}`
 
 // sims frees the SIMs whose assign was refused or whose unassign was done, and
 // points those whose unassign was refused back at the request that assigned
 // them. An assign that was done has nothing to write: its SIM has the SKU, and
 // its task is no longer at the carrier.
 func (st *settlement) sims() error {
-	var list rows
+	var free []license.ICCID
+	back := map[license.RequestID][]license.ICCID{}
 	for _, w := range st.won {
 		unassign := w.Task.Action == license.Unassign
 		switch {
 		case w.Verdict == license.Done && unassign, w.Verdict == license.Refused && !unassign:
-			list = append(list, []any{w.Task.Device.ICCID, w.Task.Request, ""})
+			free = append(free, w.Task.Device.ICCID)
 		case w.Verdict == license.Refused:
-			list = append(list, []any{w.Task.Device.ICCID, w.Task.Request, w.prior})
+			back[w.prior] = append(back[w.prior], w.Task.Device.ICCID)
 		}
 	}
-	if len(list) == 0 {
-		return nil
+	if len(free) > 0 {
+		list, err := params(free)
+		if err == nil {
+			_, err = st.tx.exec(freeSIMs, string(st.account), list)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	param, err := list.param()
-	if err != nil {
-		return err
+	for _, id := range slices.Sorted(maps.Keys(back)) {
+		list, err := params(back[id])
+		if err == nil {
+			_, err = st.tx.exec(touchSIMs, string(st.account), string(id), list)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	_, err = st.tx.exec(pointSIMs, string(st.account), param)
-	return err
+	return nil
 }
 
 const movePool = `UPDATE pool SET reserved = reserved + $3, assigned = assigned + $4

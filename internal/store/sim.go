@@ -21,27 +21,27 @@ const selectSIMs = `SELECT account, iccid, imei, imsi, mdn, state, generation, n
 		AND iccid LIKE $6 AND imei LIKE $7 AND mdn LIKE $8
 	ORDER BY number LIMIT $9`
 
-const selectSIMsByID = `SELECT account, iccid, imei, imsi, mdn, state, generation, number, added, sku, request
-	FROM sim
-	WHERE account = $1 AND number > $2 AND ($3 = '' OR state = $3)
-		AND ($4 = 0 OR added >= $4) AND ($5 = 0 OR added < $5)
-		AND iccid LIKE $6 AND imei LIKE $7 AND mdn LIKE $8
-		AND iccid IN (SELECT iccid FROM sim WHERE account = $1 AND iccid IN (SELECT value ->> 0 FROM {each $10})
-			UNION SELECT iccid FROM sim WHERE account = $1 AND imei IN (SELECT value ->> 0 FROM {each $11})
-			UNION SELECT iccid FROM sim WHERE account = $1 AND mdn <> '' AND mdn IN (SELECT value ->> 0 FROM {each $12}))
-	ORDER BY number LIMIT $9`
+const (
+	selectSIMsByICCID = `SELECT account, iccid, imei, imsi, mdn, state, generation, number, added, sku, request
+		FROM sim WHERE account = $1 AND iccid {any $2}`
+	selectICCIDByIMEI = `SELECT iccid FROM sim WHERE account = $1 AND imei {any $2}`
+	selectByMDN       = `SELECT iccid FROM sim WHERE account = $1 AND mdn <> '' AND mdn {any $2}`
+)
 
 // Devices lists SIMs by number. All of a filter's conditions must hold; of
 // Device and Devices, one device must fit in all the identifiers it is given
 // by.
 func (s *Store) Devices(ctx context.Context, f license.DeviceFilter) ([]license.SIM, error) {
-	wanted := f.Devices
 	if f.Device != (license.Device{}) {
-		wanted = append(slices.Clone(wanted), f.Device)
+		f.Devices = append(slices.Clone(f.Devices), f.Device)
 	}
 	var all []license.SIM
 	for _, account := range f.Accounts {
-		sims, err := s.accountDevices(ctx, account, f, wanted)
+		list := s.listDevices
+		if len(f.Devices) > 0 {
+			list = s.findDevices
+		}
+		sims, err := list(ctx, account, f)
 		if err != nil {
 			return nil, s.failed("listing devices", err)
 		}
@@ -51,38 +51,75 @@ func (s *Store) Devices(ctx context.Context, f license.DeviceFilter) ([]license.
 	return all[:min(len(all), f.Limit)], nil
 }
 
-func (s *Store) accountDevices(ctx context.Context, account license.AccountName, f license.DeviceFilter, wanted []license.Device) ([]license.SIM, error) {
-	args := []any{string(account), f.After, string(f.State), micros(f.Earliest), micros(f.Latest),
-		like(f.Match, license.KindICCID), like(f.Match, license.KindIMEI), like(f.Match, license.KindMDN), f.Limit}
-	text := selectSIMs
-	if len(wanted) > 0 {
-		text = selectSIMsByID
-		var ids [3][]string
-		for _, d := range wanted {
-			switch {
-			case d.ICCID != "":
-				ids[0] = append(ids[0], string(d.ICCID))
-			case d.IMEI != "":
-				ids[1] = append(ids[1], string(d.IMEI))
-			case d.MDN != "":
-				ids[2] = append(ids[2], string(d.MDN))
-			}
-		}
-		for _, list := range ids {
-			param, err := params(list)
-			if err != nil {
-				return nil, err
-			}
-			args = append(args, param)
+// listDevices reads an account's SIMs in the order of their numbers.
+func (s *Store) listDevices(ctx context.Context, account license.AccountName, f license.DeviceFilter) ([]license.SIM, error) {
+	return collect(s.reader(ctx), scanSIM, selectSIMs, string(account), f.After, string(f.State),
+		micros(f.Earliest), micros(f.Latest), like(f.Match, license.KindICCID), like(f.Match, license.KindIMEI),
+		like(f.Match, license.KindMDN), f.Limit)
+}
+
+// findDevices looks up the SIMs that a filter names, and holds them against the
+// rest of it.
+func (s *Store) findDevices(ctx context.Context, account license.AccountName, f license.DeviceFilter) ([]license.SIM, error) {
+	var iccids []license.ICCID
+	var imeis []license.IMEI
+	var mdns []license.MDN
+	for _, d := range f.Devices {
+		switch {
+		case d.ICCID != "":
+			iccids = append(iccids, d.ICCID)
+		case d.IMEI != "":
+			imeis = append(imeis, d.IMEI)
+		case d.MDN != "":
+			mdns = append(mdns, d.MDN)
 		}
 	}
-	sims, err := collect(s.reader(ctx), scanSIM, text, args...)
-	if err != nil || len(wanted) == 0 {
-		return sims, err
+	byIMEI, err := lookUp(ctx, s, selectICCIDByIMEI, account, imeis)
+	if err != nil {
+		return nil, err
 	}
-	return slices.DeleteFunc(sims, func(sim license.SIM) bool {
-		return !slices.ContainsFunc(wanted, func(d license.Device) bool { return fits(sim.Device, d) })
-	}), nil
+	byMDN, err := lookUp(ctx, s, selectByMDN, account, mdns)
+	if err != nil {
+		return nil, err
+	}
+	list, err := params(slices.Concat(iccids, byIMEI, byMDN))
+	if err != nil {
+		return nil, err
+	}
+	sims, err := collect(s.reader(ctx), scanSIM, selectSIMsByICCID, string(account), list)
+	return slices.DeleteFunc(sims, func(sim license.SIM) bool { return !selects(f, sim) }), err
+}
+
+// lookUp finds the ICCIDs of an account's SIMs by another identifier.
+func lookUp[T ~string](ctx context.Context, s *Store, text string, account license.AccountName, ids []T) ([]license.ICCID, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	list, err := params(ids)
+	if err != nil {
+		return nil, err
+	}
+	return collect(s.reader(ctx), one[license.ICCID], text, string(account), list)
+}
+
+// selects reports whether a filter selects a SIM of one of its accounts: what
+// selectSIMs says in SQL, and the devices.
+func selects(f license.DeviceFilter, sim license.SIM) bool {
+	for _, m := range f.Match {
+		id := string(sim.Device.ICCID)
+		switch m.Kind {
+		case license.KindIMEI:
+			id = string(sim.Device.IMEI)
+		case license.KindMDN:
+			id = string(sim.Device.MDN)
+		}
+		if !strings.HasPrefix(id, m.Prefix) || !strings.HasSuffix(id, m.Suffix) || !strings.Contains(id, m.Contains) {
+			return false
+		}
+	}
+	return sim.Number > f.After && (f.State == "" || sim.State == f.State) &&
+		(f.Earliest.IsZero() || !sim.Added.Before(f.Earliest)) && (f.Latest.IsZero() || sim.Added.Before(f.Latest)) &&
+		slices.ContainsFunc(f.Devices, func(d license.Device) bool { return fits(sim.Device, d) })
 }
 
 // fits reports whether a SIM has all the identifiers that d gives.
@@ -114,9 +151,7 @@ func scanSIM(scan func(...any) error) (sim license.SIM, err error) {
 	return sim, err
 }
 
-const setState = `WITH e AS MATERIALIZED (SELECT value ->> 0 AS iccid FROM {each $3} ORDER BY 1)
-	UPDATE sim SET state = $2 FROM e WHERE sim.account = $1 AND sim.iccid = e.iccid
-	RETURNING sim.iccid`
+const setState = `UPDATE sim SET state = $2 WHERE account = $1 AND iccid {any $3} RETURNING iccid`
 
 // SetState changes the state of SIMs; their licenses stay as they are. It fails
 // with a *license.DevicesError of ErrUnknownDevice, and then changes none.
@@ -168,7 +203,7 @@ const insertOwners = `INSERT INTO sim_owner (iccid, account)
 	ON CONFLICT (iccid) DO NOTHING`
 
 const otherOwners = `SELECT iccid, account FROM sim_owner
-	WHERE iccid IN (SELECT value ->> 0 FROM {each $2}) AND account <> $1`
+	WHERE iccid {any $2} AND account <> $1`
 
 const insertSIMs = `INSERT INTO sim (account, iccid, imei, imsi, mdn, state, generation, number, added)
 	SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, CAST(value ->> 6 AS BIGINT), CAST($3 AS BIGINT)
@@ -176,7 +211,7 @@ const insertSIMs = `INSERT INTO sim (account, iccid, imei, imsi, mdn, state, gen
 	ON CONFLICT (account, iccid) DO NOTHING`
 
 const selectIdentifiers = `SELECT iccid, imei, imsi, mdn FROM sim
-	WHERE account = $1 AND iccid IN (SELECT value ->> 0 FROM {each $2})`
+	WHERE account = $1 AND iccid {any $2}`
 
 // importBatch is how many SIMs one statement inserts.
 const importBatch = 2000
@@ -249,7 +284,7 @@ func (im *importer) flush(account license.AccountName, batch []numberedSIM) erro
 		return err
 	}
 	if owned < int64(len(batch)) || added < int64(len(batch)) {
-		if err := im.compare(account, batch, param); err != nil {
+		if err := im.compare(account, batch); err != nil {
 			return err
 		}
 	}
@@ -263,9 +298,17 @@ func (im *importer) flush(account license.AccountName, batch []numberedSIM) erro
 
 // compare holds a batch, some of which was there before, against what is stored
 // now.
-func (im *importer) compare(account license.AccountName, batch []numberedSIM, param string) error {
+func (im *importer) compare(account license.AccountName, batch []numberedSIM) error {
+	iccids := make([]license.ICCID, len(batch))
+	for i, sim := range batch {
+		iccids[i] = sim.Device.ICCID
+	}
+	param, err := params(iccids)
+	if err != nil {
+		return err
+	}
 	owners := map[license.ICCID]string{}
-	_, err := collect(im.tx, func(scan func(...any) error) (struct{}, error) {
+	_, err = collect(im.tx, func(scan func(...any) error) (struct{}, error) {
 		var iccid license.ICCID
 		var owner string
 		err := scan(&iccid, &owner)

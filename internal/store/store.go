@@ -26,8 +26,9 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	_ "github.com/jackc/pgx/v5/stdlib" // the PostgreSQL driver
-	_ "modernc.org/sqlite"             // the SQLite driver
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite" // the SQLite driver
 
 	"github.com/simlatch/simlatch/internal/auth"
 )
@@ -157,10 +158,16 @@ func checkSQLite(ctx context.Context, conn *sql.Conn) error {
 func (s *Store) openPostgres(ctx context.Context, rawURL string, conns int) error {
 	s.dialect = &postgresDialect
 	s.texts.dialect = s.dialect
-	db, err := sql.Open("pgx", rawURL)
+	config, err := pgx.ParseConfig(rawURL)
 	if err != nil {
 		return err
 	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "simlatch"
+	}
+	// Rows are then met, and locked, in the order of the index.
+	config.RuntimeParams["enable_bitmapscan"] = "off"
+	db := stdlib.OpenDB(*config)
 	if conns == 0 {
 		conns = 20
 	}
