@@ -1,0 +1,133 @@
+package exchange
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Check reports what in an exchange cannot work, whatever the server: a
+// variable that neither vars nor an earlier answer defines, expected JSON that
+// is none, a placeholder that does not exist.
+func (x Exchange) Check(vars map[string]string) error {
+	c := checker{vars: maps.Clone(vars)}
+	for _, name := range []string{"bearer", "session"} {
+		c.vars[name] = name
+	}
+	if slices.Contains(x.Needs, NeedCallbacks) {
+		c.vars["listener"] = "http://127.0.0.1"
+	}
+	names := []string{x.User + ".name", x.Application + ".key"}
+	if x.Listen != nil {
+		names = append(names, x.Listen.Account)
+	}
+	for _, n := range names {
+		if _, ok := vars[n]; !ok {
+			return fmt.Errorf("%s: the seed gives no %s", x.Name, n)
+		}
+	}
+	for _, s := range x.Steps {
+		if err := c.step(s); err != nil {
+			return fmt.Errorf("%s: %s: %w", x.Name, s.Name, err)
+		}
+	}
+	return nil
+}
+
+// checker follows an exchange as a runner would, with no server.
+type checker struct {
+	vars map[string]string // captured values are "1"
+}
+
+func (c *checker) step(s Step) error {
+	vars := maps.Clone(c.vars)
+	maps.Copy(vars, s.Vars)
+	texts := []string{s.Name, s.Request.Method, s.Request.Path, s.Request.Body}
+	for _, h := range s.Request.Headers {
+		texts = append(texts, h.Name, h.Value)
+	}
+	for _, t := range texts {
+		if _, err := expand(t, vars); err != nil {
+			return err
+		}
+	}
+	if err := c.message(s.Response, vars); err != nil {
+		return err
+	}
+	for _, k := range s.Callbacks {
+		maps.Copy(vars, c.vars)
+		maps.Copy(vars, s.Vars)
+		if k.Device != "" && vars[k.Device+".iccid"] == "" {
+			return fmt.Errorf("the seed has no device named %q", k.Device)
+		}
+		for _, part := range []string{"iccid", "imei", "mdn"} {
+			vars["device."+part] = vars[k.Device+"."+part]
+		}
+		if err := c.message(k.Message, vars); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) message(m Message, vars map[string]string) error {
+	m, err := m.expand(vars)
+	if err != nil {
+		return err
+	}
+	for _, h := range m.Headers {
+		if err := c.placeholder(h.Value); err != nil {
+			return err
+		}
+	}
+	if m.Body == "" {
+		return nil
+	}
+	v, err := decode(withExtras(m.Body))
+	if err != nil {
+		return err
+	}
+	return c.value(v)
+}
+
+func (c *checker) value(v any) error {
+	switch v := v.(type) {
+	case string:
+		return c.placeholder(v)
+	case []any:
+		for _, e := range v {
+			if err := c.value(e); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, e := range v {
+			if err := c.value(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *checker) placeholder(s string) error {
+	p := placeholder.FindStringSubmatch(s)
+	switch {
+	case p == nil && strings.HasPrefix(s, "<") && strings.HasSuffix(s, ">"):
+		return fmt.Errorf("%s is no placeholder", s)
+	case p == nil:
+		return nil
+	case !slices.Contains(kinds(), p[1]):
+		return fmt.Errorf("%s: there is no such placeholder", s)
+	case p[3] != "":
+		c.vars[p[3]] = "1"
+	}
+	return nil
+}
+
+// kinds are the placeholders that fits knows.
+func kinds() []string {
+	return []string{"any", "string", "text", "bool", "array", "object", "int",
+		"uuid", "uuid4", "time", "contains", "matches", "atmost", "set"}
+}
