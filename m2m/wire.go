@@ -3,6 +3,29 @@
 // callbacks. It works against Simlatch and against any server that speaks the
 // same API, and uses the standard library only.
 //
+// # Manual
+//
+// A [Client] is made once and shared. It fetches the OAuth2 token, opens the
+// session, and renews both when they expire:
+//
+//	c, err := m2m.New(m2m.Config{
+//		BaseURL: "https://simlatch.example.com",
+//		Key:     key, Secret: secret,
+//		Username: user, Password: password,
+//	})
+//
+// [Client.Assign] and [Client.Unassign] return the id of an accepted request. A
+// request that is refused as a whole has changed nothing; its error is an
+// [*Error], to be compared with the documented ones by errors.Is, such as
+// [ErrInsufficientLicense].
+//
+// How each device ended comes later, as one [CallbackMessage] per device, to the
+// listener registered by [Client.RegisterListener] for [CarrierService].
+// [CallbackHandler] turns a function into such a listener. Messages may come
+// twice; [Client.RequestStatus] tells how the whole request stands.
+//
+// [Client.Plan] asks Simlatch what a request would do.
+//
 // Section numbers in this package refer to docs/thingspace-api.md, where every
 // published fact about the reference API is collected.
 package m2m
