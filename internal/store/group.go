@@ -223,7 +223,10 @@ func (g *group) savepoint(t *tx, fn func(*tx) error) (refused, err error) {
 	}
 	refused = runCall(t, fn)
 	if t.broken != nil {
-		return nil, errors.Join(t.broken, refused)
+		if !errors.Is(refused, t.broken) {
+			refused = errors.Join(t.broken, refused)
+		}
+		return nil, refused
 	}
 	if refused != nil {
 		if _, err := t.exec(`ROLLBACK TO call`); err != nil {

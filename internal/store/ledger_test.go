@@ -373,7 +373,11 @@ func (b *bench) listen() {
 
 func (b *bench) finish(c license.Callback, v license.DeliveryVerdict) {
 	b.t.Helper()
-	err := b.s.FinishCallbacks(b.t.Context(), b.now, []license.Delivery{{Callback: c, Verdict: v, Status: 500,
+	status := 500
+	if v == license.Delivered {
+		status = 200
+	}
+	err := b.s.FinishCallbacks(b.t.Context(), b.now, []license.Delivery{{Callback: c, Verdict: v, Status: status,
 		Latency: time.Millisecond, Answer: []byte("no\x00\xff"), At: b.now, Due: b.now.Add(5 * time.Minute)}})
 	if err != nil {
 		b.t.Fatalf("FinishCallbacks: %v", err)

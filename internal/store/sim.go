@@ -17,7 +17,7 @@ import (
 const selectSIMs = `SELECT account, iccid, imei, imsi, mdn, state, generation, number, added, sku, request
 	FROM sim
 	WHERE account = $1 AND number > $2 AND ($3 = '' OR state = $3)
-		AND ($4 = 0 OR added >= $4) AND ($5 = 0 OR added < $5)
+		AND (CAST($4 AS BIGINT) = 0 OR added >= $4) AND (CAST($5 AS BIGINT) = 0 OR added < $5)
 		AND iccid LIKE $6 AND imei LIKE $7 AND mdn LIKE $8
 	ORDER BY number LIMIT $9`
 
