@@ -73,10 +73,13 @@ type DevicesError struct {
 }
 
 func (e *DevicesError) Error() string {
-	if len(e.Devices) == 1 {
+	switch len(e.Devices) {
+	case 0:
+		return e.Err.Error()
+	case 1:
 		return fmt.Sprintf("%v: %s", e.Err, e.Devices[0])
 	}
-	return fmt.Sprintf("%v: %s and %d others", e.Err, e.Devices[0], len(e.Devices)-1)
+	return fmt.Sprintf("%v: %s and %d more", e.Err, e.Devices[0], len(e.Devices)-1)
 }
 
 func (e *DevicesError) Unwrap() error { return e.Err }

@@ -92,7 +92,7 @@ func (v Verdict) String() string {
 	return "invalid"
 }
 
-// CodeAlreadyLicensed, as an Outcome's Code, is the carrier's word that the SIM
+// CodeAlreadyLicensed is, as an Outcome's Code, the carrier's word that the SIM
 // has a license our records do not know of (behaviour.md 3).
 const CodeAlreadyLicensed = "already-licensed"
 
