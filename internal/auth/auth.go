@@ -54,6 +54,9 @@ func (Secret) String() string { return "[redacted]" }
 // GoString hides the secret from %#v.
 func (Secret) GoString() string { return "[redacted]" }
 
+// MarshalText hides the secret from JSON, which logs make of structs.
+func (Secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
+
 // Caller is who calls: a user, through an application.
 type Caller struct {
 	Application string
@@ -208,8 +211,10 @@ func (a *Authority) Issue(ctx context.Context, key string, secret Secret, from s
 	for {
 		now := a.cfg.Clock.Now()
 		left := app.Issued.Add(a.cfg.TokenLife).Sub(now)
-		if app.Nonce != "" && left >= time.Second && left <= a.cfg.TokenLife {
-			return Token{Value: deriveToken(secret, app.Nonce), Expires: left}, nil
+		current := deriveToken(secret, app.Nonce)
+		// The hash is another when the secret was rotated while a token was issued.
+		if same(HashSecret(current), app.TokenHash) && left >= time.Second && left <= a.cfg.TokenLife {
+			return Token{Value: current, Expires: left}, nil
 		}
 		old := app.Nonce
 		app.Nonce, app.Issued = randomHex(a.cfg.Random, 16), now
@@ -221,9 +226,12 @@ func (a *Authority) Issue(ctx context.Context, key string, secret Secret, from s
 		if replaced {
 			return Token{Value: deriveToken(secret, app.Nonce), Expires: a.cfg.TokenLife}, nil
 		}
-		// Another node was first; its token is as good.
+		// Another node was first; its token is as good, unless it was for another secret.
 		if app, err = a.cfg.Records.Application(ctx, key); err != nil {
 			return Token{}, fmt.Errorf("reading an application: %w", err)
+		}
+		if !same(HashSecret(secret), app.SecretHash) {
+			return Token{}, ErrClient
 		}
 	}
 }

@@ -48,6 +48,10 @@ func CheckPassword(stored string, p Secret) bool {
 	if err1 != nil || err2 != nil || version != argon2.Version || len(want) == 0 {
 		return false
 	}
+	// What is out of these bounds would panic or take all memory.
+	if time < 1 || time > 100 || lanes < 1 || lanes > 255 || memory < 1 || memory > 1<<20 {
+		return false
+	}
 	got := argon2.IDKey([]byte(p), salt, uint32(time), uint32(memory), uint8(lanes), uint32(len(want)))
 	return same(string(got), string(want))
 }
