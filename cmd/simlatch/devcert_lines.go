@@ -9,13 +9,13 @@ import (
 
 // sdkLines is what dev-cert prints: the ways to use its files. docs/sdks.md
 // says the same at length, with what was tried.
-const sdkLines = `Serve with it, on the port the SDKs use (443 needs root, or see below):
+const sdkLines = `Serve with it, on the port that the SDKs use:
 
   simlatch serve --carrier simulated --listen 127.0.0.1:443 \
       --tls-cert {{.Certificate}} --tls-key {{.Key}}
 
-  A server on another port, such as 8443, can be reached as 443 by
-      sudo iptables -t nat -A OUTPUT -o lo -p tcp --dport 443 -j REDIRECT --to-ports 8443
+  Port 443 needs root, or on Linux, until the machine is started again:
+      sudo sysctl net.ipv4.ip_unprivileged_port_start=443
 
 Make the vendor's names mean this machine (in /etc/hosts; take it out afterwards):
 
