@@ -27,6 +27,10 @@ func (x Exchange) Check(vars map[string]string) error {
 			return fmt.Errorf("%s: the seed gives no %s", x.Name, n)
 		}
 	}
+	c.taken = map[string]bool{}
+	for name := range c.vars {
+		c.taken[name] = true
+	}
 	for _, s := range x.Steps {
 		if err := c.step(s); err != nil {
 			return fmt.Errorf("%s: %s: %w", x.Name, s.Name, err)
@@ -37,12 +41,18 @@ func (x Exchange) Check(vars map[string]string) error {
 
 // checker follows an exchange as a runner would, with no server.
 type checker struct {
-	vars map[string]string // captured values are "1"
+	vars  map[string]string // captured values are "1"
+	taken map[string]bool   // the names that the seed and the runner give
 }
 
 func (c *checker) step(s Step) error {
 	vars := maps.Clone(c.vars)
 	maps.Copy(vars, s.Vars)
+	for name := range s.Vars {
+		if c.taken[name] {
+			return fmt.Errorf("the column %q takes a name that the seed uses", name)
+		}
+	}
 	texts := []string{s.Name, s.Request.Method, s.Request.Path, s.Request.Body}
 	for _, h := range s.Request.Headers {
 		texts = append(texts, h.Name, h.Value)
@@ -120,6 +130,8 @@ func (c *checker) placeholder(s string) error {
 		return nil
 	case !slices.Contains(kinds(), p[1]):
 		return fmt.Errorf("%s: there is no such placeholder", s)
+	case p[3] != "" && c.taken[p[3]]:
+		return fmt.Errorf("%s takes a name that the seed uses", s)
 	case p[3] != "":
 		c.vars[p[3]] = "1"
 	}

@@ -261,6 +261,9 @@ func expandHeaders(headers []Header, vars map[string]string) ([]Header, error) {
 		if h.Value, err = expand(h.Value, vars); err != nil {
 			return nil, err
 		}
+		if h.Name, err = expand(h.Name, vars); err != nil {
+			return nil, err
+		}
 		out = append(out, h)
 	}
 	return out, nil
