@@ -174,7 +174,7 @@ func newError(resp *http.Response, body []byte) *Error {
 		ErrorDescription        string `json:"error_description"`
 		Fault                   struct{ Code, Message, Description string }
 	}
-	_ = json.Unmarshal(body, &a) //nolint:errcheck // what could be read of it counts
+	_ = json.Unmarshal(body, &a) // what could be read of it counts
 	switch {
 	case a.ErrorCode != "":
 		e.Code, e.Message = a.ErrorCode, a.ErrorMessage

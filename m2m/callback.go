@@ -148,10 +148,10 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // reply answers with a JSON object that holds the message, if any.
 func reply(w http.ResponseWriter, status int, message string) {
-	body, _ := json.Marshal(struct { //nolint:errcheck // a string always marshals
+	body, _ := json.Marshal(struct { // a string always marshals
 		Message string `json:"message,omitempty"`
 	}{message})
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:errcheck // nobody is left to tell
+	_, _ = w.Write(body) // nobody is left to tell
 }

@@ -74,7 +74,7 @@ func TestCallbackHandler(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var got *m2m.CallbackMessage
 			h := m2m.CallbackHandler(func(_ context.Context, m *m2m.CallbackMessage) error { got = m; return tt.fail }, tt.opts...)
-			r := httptest.NewRequest(tt.method, "/", strings.NewReader(tt.body))
+			r := httptest.NewRequestWithContext(t.Context(), tt.method, "/", strings.NewReader(tt.body))
 			for k, v := range tt.header {
 				r.Header[k] = v
 			}

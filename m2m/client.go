@@ -68,10 +68,14 @@ func New(cfg Config) (*Client, error) {
 	cfg.UserAgent = cmp.Or(cfg.UserAgent, "simlatch-m2m")
 	cfg.Retries = max(0, cmp.Or(cfg.Retries, 3))
 	if cfg.HTTPClient == nil {
-		transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
-			MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second}
-		cfg.HTTPClient = &http.Client{Timeout: time.Minute, Transport: transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		transport := &http.Transport{
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+			MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
+		}
+		cfg.HTTPClient = &http.Client{
+			Timeout: time.Minute, Transport: transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 	}
 	return &Client{
 		base: strings.TrimSuffix(cfg.BaseURL, "/"), cfg: cfg, http: cfg.HTTPClient,
@@ -151,8 +155,10 @@ func (c *Client) Plan(ctx context.Context, action Action, r LicenseRequest) (Pla
 // sku is not empty.
 func (c *Client) Subscriptions(ctx context.Context, account, sku string) (Subscriptions, error) {
 	var out Subscriptions
-	return out, c.call(ctx, call{method: http.MethodPost, path: "/accounts/subscriptions/actions/list",
-		in: SubscriptionsRequest{AccountName: account, SKUNumber: sku}, out: &out, safe: true})
+	return out, c.call(ctx, call{
+		method: http.MethodPost, path: "/accounts/subscriptions/actions/list",
+		in: SubscriptionsRequest{AccountName: account, SKUNumber: sku}, out: &out, safe: true,
+	})
 }
 
 // Account describes an account.
@@ -164,8 +170,10 @@ func (c *Client) Account(ctx context.Context, account string) (Account, error) {
 // RequestStatus tells how a request stands as a whole.
 func (c *Client) RequestStatus(ctx context.Context, account, requestID string) (RequestStatus, error) {
 	var out RequestStatus
-	return out, c.call(ctx, call{method: http.MethodGet, path: join("accounts", account, "requests", requestID, "status"),
-		out: &out, safe: true})
+	return out, c.call(ctx, call{
+		method: http.MethodGet, path: join("accounts", account, "requests", requestID, "status"),
+		out: &out, safe: true,
+	})
 }
 
 // CarrierService is the service whose listener is told how assign and unassign
@@ -232,7 +240,7 @@ func (c *Client) DevicePage(ctx context.Context, r DeviceListRequest) (DeviceLis
 func (d DeviceInfo) number() int64 {
 	for _, a := range d.ExtendedAttributes {
 		if a.Key == "DeviceId" {
-			n, _ := strconv.ParseInt(a.Value, 10, 64) //nolint:errcheck // 0 is the answer then
+			n, _ := strconv.ParseInt(a.Value, 10, 64) // 0 is the answer then
 			return n
 		}
 	}

@@ -35,8 +35,10 @@ func setup(t *testing.T, change func(*m2m.Config)) (*platform, *m2m.Client) {
 }
 
 func request() m2m.LicenseRequest {
-	return m2m.LicenseRequest{AccountName: account, SKUNumber: "SIMSec-IoT",
-		Devices: []m2m.Device{{DeviceIDs: []m2m.DeviceID{{ID: "89148000000000000012", Kind: "iccid"}}}}}
+	return m2m.LicenseRequest{
+		AccountName: account, SKUNumber: "SIMSec-IoT",
+		Devices: []m2m.Device{{DeviceIDs: []m2m.DeviceID{{ID: "89148000000000000012", Kind: "iccid"}}}},
+	}
 }
 
 const requestJSON = `{"accountName":"0000123456-00001","skuNumber":"SIMSec-IoT","devices":[{"deviceIds":[{"id":"89148000000000000012","kind":"iccid"}]}]}`
@@ -50,28 +52,53 @@ func TestCalls(t *testing.T) {
 		want seen
 		out  any
 	}{
-		{"assign", func(c *m2m.Client) (any, error) { return c.Assign(ctx, request(), m2m.WithIdempotencyKey(key)) },
-			seen{"POST /api/m2m/v1/devices/license/actions/assign", requestJSON, key, "", "application/json"}, "c3f3d17c-79ff-4b35-82df-94446785b6e0"},
-		{"unassign", func(c *m2m.Client) (any, error) { return c.Unassign(ctx, request(), m2m.WithIdempotencyKey(key)) },
-			seen{"DELETE /api/m2m/v1/devices/license/actions/assign", requestJSON, key, "", "application/json"}, "c3f3d17c-79ff-4b35-82df-94446785b6e0"},
-		{"plan", func(c *m2m.Client) (any, error) { return c.Plan(ctx, m2m.ActionUnassign, request()) },
-			seen{"DELETE /api/m2m/v1/devices/license/actions/assign", requestJSON, "", "true", "application/json"}, m2m.Plan{DryRun: true, Accepted: true, Action: "unassign"}},
-		{"subscriptions", func(c *m2m.Client) (any, error) { return c.Subscriptions(ctx, account, "") },
+		{
+			"assign", func(c *m2m.Client) (any, error) { return c.Assign(ctx, request(), m2m.WithIdempotencyKey(key)) },
+			seen{"POST /api/m2m/v1/devices/license/actions/assign", requestJSON, key, "", "application/json"},
+			"c3f3d17c-79ff-4b35-82df-94446785b6e0",
+		},
+		{
+			"unassign", func(c *m2m.Client) (any, error) { return c.Unassign(ctx, request(), m2m.WithIdempotencyKey(key)) },
+			seen{"DELETE /api/m2m/v1/devices/license/actions/assign", requestJSON, key, "", "application/json"},
+			"c3f3d17c-79ff-4b35-82df-94446785b6e0",
+		},
+		{
+			"plan", func(c *m2m.Client) (any, error) { return c.Plan(ctx, m2m.ActionUnassign, request()) },
+			seen{"DELETE /api/m2m/v1/devices/license/actions/assign", requestJSON, "", "true", "application/json"},
+			m2m.Plan{DryRun: true, Accepted: true, Action: "unassign"},
+		},
+		{
+			"subscriptions", func(c *m2m.Client) (any, error) { return c.Subscriptions(ctx, account, "") },
 			seen{"POST /api/m2m/v1/accounts/subscriptions/actions/list", `{"accountName":"0000123456-00001"}`, "", "", "application/json"},
-			m2m.Subscriptions{AccountName: account, SubscriptionList: []m2m.Subscription{{SKUNumber: "SIMSec-IoT", LicensePurchased: 9}}}},
-		{"account", func(c *m2m.Client) (any, error) { return c.Account(ctx, "a/b c") },
-			seen{"GET /api/m2m/v1/accounts/a%2Fb%20c", "", "", "", ""}, m2m.Account{AccountName: account}},
-		{"status", func(c *m2m.Client) (any, error) { return c.RequestStatus(ctx, account, "x") },
-			seen{"GET /api/m2m/v1/accounts/0000123456-00001/requests/x/status", "", "", "", ""}, m2m.RequestStatus{RequestID: "c3f3d17c-79ff-4b35-82df-94446785b6e0", Status: "Pending"}},
-		{"listeners", func(c *m2m.Client) (any, error) { return c.Listeners(ctx, account) },
-			seen{"GET /api/m2m/v1/callbacks/0000123456-00001", "", "", "", ""}, []m2m.Listener{{ServiceName: m2m.CarrierService}}},
-		{"register", func(c *m2m.Client) (any, error) {
-			return c.RegisterListener(ctx, account, m2m.ListenerRequest{Name: m2m.CarrierService, URL: "http://x"})
-		}, seen{"POST /api/m2m/v1/callbacks/0000123456-00001", `{"name":"CarrierService","url":"http://x"}`, "", "", "application/json"},
-			m2m.ListenerAnswer{AccountName: account, ServiceName: m2m.CarrierService}},
-		{"deregister", func(c *m2m.Client) (any, error) { return c.DeregisterListener(ctx, account, m2m.CarrierService) },
+			m2m.Subscriptions{AccountName: account, SubscriptionList: []m2m.Subscription{{SKUNumber: "SIMSec-IoT", LicensePurchased: 9}}},
+		},
+		{
+			"account", func(c *m2m.Client) (any, error) { return c.Account(ctx, "a/b c") },
+			seen{"GET /api/m2m/v1/accounts/a%2Fb%20c", "", "", "", ""},
+			m2m.Account{AccountName: account},
+		},
+		{
+			"status", func(c *m2m.Client) (any, error) { return c.RequestStatus(ctx, account, "x") },
+			seen{"GET /api/m2m/v1/accounts/0000123456-00001/requests/x/status", "", "", "", ""},
+			m2m.RequestStatus{RequestID: "c3f3d17c-79ff-4b35-82df-94446785b6e0", Status: "Pending"},
+		},
+		{
+			"listeners", func(c *m2m.Client) (any, error) { return c.Listeners(ctx, account) },
+			seen{"GET /api/m2m/v1/callbacks/0000123456-00001", "", "", "", ""},
+			[]m2m.Listener{{ServiceName: m2m.CarrierService}},
+		},
+		{
+			"register", func(c *m2m.Client) (any, error) {
+				return c.RegisterListener(ctx, account, m2m.ListenerRequest{Name: m2m.CarrierService, URL: "http://x"})
+			},
+			seen{"POST /api/m2m/v1/callbacks/0000123456-00001", `{"name":"CarrierService","url":"http://x"}`, "", "", "application/json"},
+			m2m.ListenerAnswer{AccountName: account, ServiceName: m2m.CarrierService},
+		},
+		{
+			"deregister", func(c *m2m.Client) (any, error) { return c.DeregisterListener(ctx, account, m2m.CarrierService) },
 			seen{"DELETE /api/m2m/v1/callbacks/0000123456-00001/name/CarrierService", "", "", "", ""},
-			m2m.ListenerAnswer{AccountName: account, ServiceName: m2m.CarrierService}},
+			m2m.ListenerAnswer{AccountName: account, ServiceName: m2m.CarrierService},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -274,8 +301,10 @@ func TestErrors(t *testing.T) {
 		code, message string
 		is            error
 	}{
-		{400, `{"errorCode":"INPUT_INVALID.InsufficientLicense.Invalid","errorMessage":"You do not have required licenses to perform this action."}`,
-			m2m.ErrInsufficientLicense.Code, m2m.ErrInsufficientLicense.Message, m2m.ErrInsufficientLicense},
+		{
+			400, `{"errorCode":"INPUT_INVALID.InsufficientLicense.Invalid","errorMessage":"You do not have required licenses to perform this action."}`,
+			m2m.ErrInsufficientLicense.Code, m2m.ErrInsufficientLicense.Message, m2m.ErrInsufficientLicense,
+		},
 		{404, `{"fault":{"code":"900906","message":"No matching resource","description":"look again"}}`, "900906", "No matching resource: look again", nil},
 		{400, `{"error":"invalid_request","error_description":"Missing grant_type parameter value"}`, "invalid_request", "Missing grant_type parameter value", nil},
 		{403, "<am:fault>\n <x>", "", "<am:fault> <x>", nil},
@@ -432,7 +461,10 @@ func TestDevices(t *testing.T) {
 	if strings.Join(got, "") != "12345" {
 		t.Errorf("devices %v, want 1 to 5", got)
 	}
-	for range c.Devices(t.Context(), m2m.DeviceListRequest{}) {
+	for _, err := range c.Devices(t.Context(), m2m.DeviceListRequest{}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // must be possible
 	}
 	p.mu.Lock()
@@ -459,8 +491,13 @@ func TestWithoutUser(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	for _, cfg := range []m2m.Config{
-		{}, {BaseURL: "https://h"}, {BaseURL: "h", Key: "k", Secret: "s"}, {BaseURL: "ftp://h", Key: "k", Secret: "s"},
-		{BaseURL: "https://u:p@h", Key: "k", Secret: "s"}, {BaseURL: "https://h?q", Key: "k", Secret: "s"}, {BaseURL: "://", Key: "k", Secret: "s"},
+		{},
+		{BaseURL: "https://h"},
+		{BaseURL: "h", Key: "k", Secret: "s"},
+		{BaseURL: "ftp://h", Key: "k", Secret: "s"},
+		{BaseURL: "https://u:p@h", Key: "k", Secret: "s"},
+		{BaseURL: "https://h?q", Key: "k", Secret: "s"},
+		{BaseURL: "://", Key: "k", Secret: "s"},
 	} {
 		if _, err := m2m.New(cfg); err == nil {
 			t.Errorf("New(%+v) passed", cfg)

@@ -46,28 +46,50 @@ func bare(code string) string {
 
 // The documented errors of assign and unassign, to the letter (section 1.6).
 var (
-	ErrAlreadyLicensed = &Error{Status: 400, Code: "REQUEST_FAILED.CarrierRequestUnsuccessful",
-		Message: "REQUEST FAILED: Device already has license assigned."}
-	ErrLicenseHeld = &Error{Status: 400, Code: CodeCarrierRequestUnsuccessful,
-		Message: "REQUEST_FAILED: At least one device exists with Assigned or Pending Assignment or Pending UnAssignment license status."}
-	ErrSKUNotDefined = &Error{Status: 400, Code: "Carrier.Service.INPUT_INVALID.SKUNumber.NotDefined",
-		Message: "skuNumber is a required field."}
-	ErrActionNotDefined = &Error{Status: 400, Code: "Carrier.Service.INPUT_INVALID.Action.NotDefined",
-		Message: "Action is required."}
-	ErrDevicesNotFound = &Error{Status: 400, Code: CodeCarrierRequestUnsuccessful,
-		Message: "REQUEST_FAILED: Devices not found for the specified IMEI and ICCID."}
-	ErrGroupNotSupported = &Error{Status: 400, Code: "Carrier.Service.INPUT_INVALID.DeviceGroupName.NotSupported",
-		Message: "The Device Group Name is not supported."}
-	ErrActionInvalid = &Error{Status: 400, Code: "Carrier.Service.INPUT_INVALID.Action.Invalid",
-		Message: "The action was not recognized as valid."}
-	ErrDeviceNotDefined = &Error{Status: 400, Code: "UnifiedWebService.INPUT_INVALID.DeviceNotDefined",
-		Message: "A device must be defined."}
-	ErrIdentifiersNull = &Error{Status: 400, Code: "CarrierService.INPUT_INVALID.DeviceIdentifierCollection.Null",
-		Message: "A device identifier collection may not be null."}
-	ErrUnassignLifetime = &Error{Status: 400, Code: "UnifiedWebService.INPUT_INVALID.Unassign.NotSupported",
-		Message: "The unassign action is not supported for SIM-Secure lifetime."}
-	ErrInsufficientLicense = &Error{Status: 400, Code: "INPUT_INVALID.InsufficientLicense.Invalid",
-		Message: "You do not have required licenses to perform this action."}
+	ErrAlreadyLicensed = &Error{
+		Status: 400, Code: "REQUEST_FAILED.CarrierRequestUnsuccessful",
+		Message: "REQUEST FAILED: Device already has license assigned.",
+	}
+	ErrLicenseHeld = &Error{
+		Status: 400, Code: CodeCarrierRequestUnsuccessful,
+		Message: "REQUEST_FAILED: At least one device exists with Assigned or Pending Assignment or Pending UnAssignment license status.",
+	}
+	ErrSKUNotDefined = &Error{
+		Status: 400, Code: "Carrier.Service.INPUT_INVALID.SKUNumber.NotDefined",
+		Message: "skuNumber is a required field.",
+	}
+	ErrActionNotDefined = &Error{
+		Status: 400, Code: "Carrier.Service.INPUT_INVALID.Action.NotDefined",
+		Message: "Action is required.",
+	}
+	ErrDevicesNotFound = &Error{
+		Status: 400, Code: CodeCarrierRequestUnsuccessful,
+		Message: "REQUEST_FAILED: Devices not found for the specified IMEI and ICCID.",
+	}
+	ErrGroupNotSupported = &Error{
+		Status: 400, Code: "Carrier.Service.INPUT_INVALID.DeviceGroupName.NotSupported",
+		Message: "The Device Group Name is not supported.",
+	}
+	ErrActionInvalid = &Error{
+		Status: 400, Code: "Carrier.Service.INPUT_INVALID.Action.Invalid",
+		Message: "The action was not recognized as valid.",
+	}
+	ErrDeviceNotDefined = &Error{
+		Status: 400, Code: "UnifiedWebService.INPUT_INVALID.DeviceNotDefined",
+		Message: "A device must be defined.",
+	}
+	ErrIdentifiersNull = &Error{
+		Status: 400, Code: "CarrierService.INPUT_INVALID.DeviceIdentifierCollection.Null",
+		Message: "A device identifier collection may not be null.",
+	}
+	ErrUnassignLifetime = &Error{
+		Status: 400, Code: "UnifiedWebService.INPUT_INVALID.Unassign.NotSupported",
+		Message: "The unassign action is not supported for SIM-Secure lifetime.",
+	}
+	ErrInsufficientLicense = &Error{
+		Status: 400, Code: "INPUT_INVALID.InsufficientLicense.Invalid",
+		Message: "You do not have required licenses to perform this action.",
+	}
 )
 
 // CodeCarrierRequestUnsuccessful is the code of several errors, and the

@@ -45,8 +45,10 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body := string(raw)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.seen = append(p.seen, seen{r.Method + " " + r.URL.EscapedPath(), body, r.Header.Get("Idempotency-Key"),
-		r.Header.Get(m2m.DryRunHeader), r.Header.Get("Content-Type")})
+	p.seen = append(p.seen, seen{
+		r.Method + " " + r.URL.EscapedPath(), body, r.Header.Get("Idempotency-Key"),
+		r.Header.Get(m2m.DryRunHeader), r.Header.Get("Content-Type"),
+	})
 	if p.answer != nil && p.answer(w, r, body) {
 		return
 	}

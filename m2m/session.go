@@ -25,8 +25,10 @@ func (c *Client) Revoke(ctx context.Context) error {
 	if token == "" {
 		return nil
 	}
-	return c.send(ctx, call{method: http.MethodPost, full: TokenPrefix + "/oauth2/revoke",
-		form: url.Values{"grant_type": {"client_credentials"}, "token": {token}}}, "", "")
+	return c.send(ctx, call{
+		method: http.MethodPost, full: TokenPrefix + "/oauth2/revoke",
+		form: url.Values{"grant_type": {"client_credentials"}, "token": {token}},
+	}, "", "")
 }
 
 // Login opens a new session, which following calls use. Calls do so by
@@ -62,8 +64,10 @@ func (c *Client) ResetPassword(ctx context.Context) (string, error) {
 	old := c.password
 	c.mu.Unlock()
 	var out PasswordAnswer
-	err := c.call(ctx, call{method: http.MethodPut, path: "/session/password/actions/reset",
-		in: PasswordReset{OldPassword: old}, out: &out, once: true})
+	err := c.call(ctx, call{
+		method: http.MethodPut, path: "/session/password/actions/reset",
+		in: PasswordReset{OldPassword: old}, out: &out, once: true,
+	})
 	if err != nil {
 		return "", err
 	}
@@ -141,8 +145,10 @@ func (c *Client) credentials(ctx context.Context, login bool) (token, session st
 
 func (c *Client) fetchToken(ctx context.Context) (string, error) {
 	var out TokenAnswer
-	err := c.send(ctx, call{method: http.MethodPost, full: TokenPrefix + "/oauth2/token", out: &out, safe: true, impatient: true,
-		form: url.Values{"grant_type": {"client_credentials"}}}, "", "")
+	err := c.send(ctx, call{
+		method: http.MethodPost, full: TokenPrefix + "/oauth2/token", out: &out, safe: true, impatient: true,
+		form: url.Values{"grant_type": {"client_credentials"}},
+	}, "", "")
 	if err == nil && strings.TrimSpace(out.AccessToken) == "" {
 		err = errors.New("m2m: the token endpoint's answer holds no access_token")
 	}

@@ -233,8 +233,8 @@ func (w *web) host(t *testing.T, name string, h http.HandlerFunc) {
 	w.hosts[name+":80"] = p
 	w.mu.Unlock()
 	srv := &http.Server{Handler: h}
-	go srv.Serve(p)
-	t.Cleanup(func() { srv.Close() })
+	go func() { _ = srv.Serve(p) }()
+	t.Cleanup(func() { _ = srv.Close() })
 }
 
 type pipes struct {

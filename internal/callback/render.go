@@ -111,6 +111,6 @@ func actionName(a license.Action) string {
 // appendString appends s as a JSON string. What is not UTF-8 in it, which only a
 // carrier's own words could bring, becomes U+FFFD.
 func appendString(b []byte, s string) []byte {
-	b, _ = jsontext.AppendQuote(b, s) //nolint:errcheck // reports only the replacement described above
+	b, _ = jsontext.AppendQuote(b, s) // reports only the replacement described above
 	return b
 }

@@ -22,33 +22,49 @@ func TestMessage(t *testing.T) {
 		attempts int
 		want     string
 	}{
-		{"assign, as documented", func(*license.Callback, *license.Listener) {}, 4,
-			`{` + ids + `"deviceResponse":{"deviceSkuSubscriptionResponse":{"accountName":"0000123456-00001","skuNumber":"TSS-IOT-INTLG-TIERED-SIMSEC","action":"Assign"}},"comment":"","status":"Success","callbackCount":1,"maxCallbackThreshold":4}`},
-		{"unassign, third attempt of five, credentials", func(c *license.Callback, l *license.Listener) {
-			c.Action, c.Attempt, c.SKU = license.Unassign, 2, license.SKUFlexible
-			l.Username, l.Password = "user", `pa"ss\<é>`
-		}, 5,
-			`{"username":"user","password":"pa\"ss\\<é>",` + ids + `"deviceResponse":{"deviceSkuSubscriptionResponse":{"accountName":"0000123456-00001","skuNumber":"SIMSec-IoT","action":"Unassign"}},"comment":"","status":"Success","callbackCount":3,"maxCallbackThreshold":5}`},
-		{"no MDN", func(c *license.Callback, _ *license.Listener) { c.Device.MDN = "" }, 4,
-			`{"requestId":"c3f3d17c-79ff-4b35-82df-94446785b6e0","deviceIds":[{"id":"89148000000000000012","kind":"ICCID"},{"id":"490154203237518","kind":"IMEI"}],"deviceResponse":{"deviceSkuSubscriptionResponse":{"accountName":"0000123456-00001","skuNumber":"TSS-IOT-INTLG-TIERED-SIMSEC","action":"Assign"}},"comment":"","status":"Success","callbackCount":1,"maxCallbackThreshold":4}`},
-		{"refused, in the carrier's words", func(c *license.Callback, _ *license.Listener) {
-			c.OK, c.Comment = false, "SIM is barred:\n\x01\xff"
-		}, 4,
-			`{` + ids + `"faultResponse":{"faultcode":"UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"SIM is barred:\n\u0001�"},"comment":"SIM is barred:\n\u0001�","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`},
-		{"refused without a word", func(c *license.Callback, _ *license.Listener) { c.OK = false }, 4,
-			`{` + ids + `"faultResponse":{"faultcode":"UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"REQUEST_FAILED: The carrier refused the request."},"comment":"REQUEST_FAILED: The carrier refused the request.","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`},
-		{"already licensed", func(c *license.Callback, _ *license.Listener) {
-			c.OK, c.Code, c.Comment = false, license.CodeAlreadyLicensed, ""
-		}, 4,
-			`{` + ids + `"faultResponse":{"faultcode":"REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"Device already has license assigned."},"comment":"Device already has license assigned.","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`},
-		{"already licensed, the carrier said more", func(c *license.Callback, _ *license.Listener) {
-			c.OK, c.Code, c.Comment = false, license.CodeAlreadyLicensed, "licensed in 2019"
-		}, 4,
-			`{` + ids + `"faultResponse":{"faultcode":"REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"Device already has license assigned."},"comment":"licensed in 2019","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`},
-		{"a code of the carrier's own", func(c *license.Callback, _ *license.Listener) {
-			c.OK, c.Code, c.Comment = false, "HLR-17", "no such subscriber"
-		}, 4,
-			`{` + ids + `"faultResponse":{"faultcode":"HLR-17","faultstring":"no such subscriber"},"comment":"no such subscriber","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`},
+		{
+			"assign, as documented", func(*license.Callback, *license.Listener) {}, 4,
+			`{` + ids + `"deviceResponse":{"deviceSkuSubscriptionResponse":{"accountName":"0000123456-00001","skuNumber":"TSS-IOT-INTLG-TIERED-SIMSEC","action":"Assign"}},"comment":"","status":"Success","callbackCount":1,"maxCallbackThreshold":4}`,
+		},
+		{
+			"unassign, third attempt of five, credentials", func(c *license.Callback, l *license.Listener) {
+				c.Action, c.Attempt, c.SKU = license.Unassign, 2, license.SKUFlexible
+				l.Username, l.Password = "user", `pa"ss\<é>`
+			}, 5,
+			`{"username":"user","password":"pa\"ss\\<é>",` + ids + `"deviceResponse":{"deviceSkuSubscriptionResponse":{"accountName":"0000123456-00001","skuNumber":"SIMSec-IoT","action":"Unassign"}},"comment":"","status":"Success","callbackCount":3,"maxCallbackThreshold":5}`,
+		},
+		{
+			"no MDN", func(c *license.Callback, _ *license.Listener) { c.Device.MDN = "" }, 4,
+			`{"requestId":"c3f3d17c-79ff-4b35-82df-94446785b6e0","deviceIds":[{"id":"89148000000000000012","kind":"ICCID"},{"id":"490154203237518","kind":"IMEI"}],"deviceResponse":{"deviceSkuSubscriptionResponse":{"accountName":"0000123456-00001","skuNumber":"TSS-IOT-INTLG-TIERED-SIMSEC","action":"Assign"}},"comment":"","status":"Success","callbackCount":1,"maxCallbackThreshold":4}`,
+		},
+		{
+			"refused, in the carrier's words", func(c *license.Callback, _ *license.Listener) {
+				c.OK, c.Comment = false, "SIM is barred:\n\x01\xff"
+			}, 4,
+			`{` + ids + `"faultResponse":{"faultcode":"UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"SIM is barred:\n\u0001�"},"comment":"SIM is barred:\n\u0001�","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
+		},
+		{
+			"refused without a word", func(c *license.Callback, _ *license.Listener) { c.OK = false }, 4,
+			`{` + ids + `"faultResponse":{"faultcode":"UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"REQUEST_FAILED: The carrier refused the request."},"comment":"REQUEST_FAILED: The carrier refused the request.","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
+		},
+		{
+			"already licensed", func(c *license.Callback, _ *license.Listener) {
+				c.OK, c.Code, c.Comment = false, license.CodeAlreadyLicensed, ""
+			}, 4,
+			`{` + ids + `"faultResponse":{"faultcode":"REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"Device already has license assigned."},"comment":"Device already has license assigned.","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
+		},
+		{
+			"already licensed, the carrier said more", func(c *license.Callback, _ *license.Listener) {
+				c.OK, c.Code, c.Comment = false, license.CodeAlreadyLicensed, "licensed in 2019"
+			}, 4,
+			`{` + ids + `"faultResponse":{"faultcode":"REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"Device already has license assigned."},"comment":"licensed in 2019","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
+		},
+		{
+			"a code of the carrier's own", func(c *license.Callback, _ *license.Listener) {
+				c.OK, c.Code, c.Comment = false, "HLR-17", "no such subscriber"
+			}, 4,
+			`{` + ids + `"faultResponse":{"faultcode":"HLR-17","faultstring":"no such subscriber"},"comment":"no such subscriber","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package callback
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -64,18 +63,44 @@ func TestRetrySchedule(t *testing.T) {
 		verdict license.DeliveryVerdict
 		status  int
 	}{
-		{"at once", func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) },
-			[]int{1}, []time.Duration{0}, license.Delivered, 204},
-		{"second time", func(n int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader([]int{500, 299}[n-1]) },
-			[]int{1, 2}, []time.Duration{0, 5 * m}, license.Delivered, 299},
-		{"never", func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
-			[]int{1, 2, 3, 4}, []time.Duration{0, 5 * m, 10 * m, 15 * m}, license.Exhausted, 404},
-		{"gone", func(n int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader([]int{503, 410}[n-1]) },
-			[]int{1, 2}, []time.Duration{0, 5 * m}, license.Exhausted, 410},
-		{"redirect", func(_ int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://elsewhere/", 307) },
-			[]int{1, 2, 3, 4}, []time.Duration{0, 5 * m, 10 * m, 15 * m}, license.Exhausted, 307},
-		{"silent: five minutes from the end of the attempt", func(_ int, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-			[]int{1, 2, 3, 4}, []time.Duration{0, 5*m + 10*time.Second, 10*m + 20*time.Second, 15*m + 30*time.Second}, license.Exhausted, 0},
+		{
+			"at once", func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) },
+			[]int{1},
+			[]time.Duration{0},
+			license.Delivered, 204,
+		},
+		{
+			"second time", func(n int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader([]int{500, 299}[n-1]) },
+			[]int{1, 2},
+			[]time.Duration{0, 5 * m},
+			license.Delivered, 299,
+		},
+		{
+			"never", func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
+			[]int{1, 2, 3, 4},
+			[]time.Duration{0, 5 * m, 10 * m, 15 * m},
+			license.Exhausted, 404,
+		},
+		{
+			"gone", func(n int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader([]int{503, 410}[n-1]) },
+			[]int{1, 2},
+			[]time.Duration{0, 5 * m},
+			license.Exhausted, 410,
+		},
+		{
+			"redirect", func(_ int, w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "http://elsewhere/", http.StatusTemporaryRedirect)
+			},
+			[]int{1, 2, 3, 4},
+			[]time.Duration{0, 5 * m, 10 * m, 15 * m},
+			license.Exhausted, 307,
+		},
+		{
+			"silent: five minutes from the end of the attempt", func(_ int, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			[]int{1, 2, 3, 4},
+			[]time.Duration{0, 5*m + 10*time.Second, 10*m + 20*time.Second, 15*m + 30*time.Second},
+			license.Exhausted, 0,
+		},
 		{"reset", func(n int, w http.ResponseWriter, _ *http.Request) {
 			if n < 3 {
 				panic(http.ErrAbortHandler)
@@ -366,109 +391,6 @@ func TestAnswerIsKeptWithoutSecrets(t *testing.T) {
 		answer := string(b.out.deliveries()[0].Answer)
 		if len(answer) != answerKept || !strings.HasPrefix(answer, "wrong: u:******** x") {
 			t.Errorf("kept answer (%d bytes) %q", len(answer), answer)
-		}
-	})
-}
-
-func TestFinisherKeepsTheBatch(t *testing.T) {
-	bubble(t, Config{}, func(t *testing.T, b *bench) {
-		b.listen(t, testAccount, "listener", func(http.ResponseWriter, *http.Request, m2m.CallbackMessage) {})
-		b.out.setFault(func(op string) error {
-			if op == "finish" || op == "due" {
-				return &license.UnavailableError{Err: errors.New("away")}
-			}
-			return nil
-		})
-		given := b.out.addLeased(testAccount, 400, time.Now().Add(20*time.Second))
-		b.Give(testAccount, b.Reserve(testAccount, 400), given)
-		advance(10 * time.Second)
-		if n := b.Reserve(testAccount, 500); n > 2000-400 {
-			t.Errorf("Reserve gave room for %d beside 400 that are not written down", n)
-		}
-		b.out.setFault(nil)
-		advance(6 * time.Second)
-		if _, v := b.out.ends(); v[license.Delivered] != 400 || len(b.out.deliveries()) != 400 {
-			t.Errorf("%v from %d deliveries, want 400 delivered, each once", v, len(b.out.deliveries()))
-		}
-		if most := slices.Max(b.out.batches); most > batch {
-			t.Errorf("a batch of %d", most)
-		}
-	})
-}
-
-func TestOutboxAway(t *testing.T) {
-	for _, op := range []string{"due", "claim", "listener"} {
-		t.Run(op, func(t *testing.T) {
-			bubble(t, Config{}, func(t *testing.T, b *bench) {
-				seen := newLog()
-				b.listen(t, testAccount, "listener", func(_ http.ResponseWriter, r *http.Request, m m2m.CallbackMessage) { seen.add(r, m) })
-				b.out.setFault(func(o string) error {
-					if o == op {
-						return errors.New("away")
-					}
-					return nil
-				})
-				b.out.add(testAccount, 5)
-				advance(8 * time.Second)
-				seen.want(t, nil, nil)
-				b.out.setFault(nil)
-				advance(25 * time.Second)
-				if ended, v := b.out.ends(); v[license.Delivered] != 5 || len(seen.counts) != 5 {
-					t.Errorf("%d ended, %v, %d posts, want 5 delivered once", ended, v, len(seen.counts))
-				}
-			})
-		})
-	}
-}
-
-func TestShutdown(t *testing.T) {
-	bubble(t, Config{Grace: 3 * time.Second, PerListener: 2}, func(t *testing.T, b *bench) {
-		var begun atomic.Int32
-		b.listen(t, testAccount, "listener", func(w http.ResponseWriter, r *http.Request, _ m2m.CallbackMessage) {
-			wait := 2 * time.Second // one ends within the grace period
-			if begun.Add(1) == 2 {
-				wait = 9 * time.Second // and one does not
-			}
-			select {
-			case <-time.After(wait):
-			case <-r.Context().Done():
-			}
-		})
-		b.out.add(testAccount, 10)
-		advance(time.Second)
-		start := time.Now()
-		b.stop()
-		if took := time.Since(start); took != 3*time.Second {
-			t.Errorf("shutdown took %s, want the grace period of 3s", took)
-		}
-		if n := begun.Load(); n != 2 {
-			t.Errorf("%d posts begun, want 2", n)
-		}
-		if d := b.out.deliveries(); len(d) != 1 || d[0].Verdict != license.Delivered {
-			t.Errorf("deliveries %v, want the one that ended in time", d)
-		}
-		if n := b.Reserve(testAccount, 1); n != 0 {
-			t.Errorf("Reserve gave room for %d after the end", n)
-		}
-		b.Give(testAccount, 0, b.out.addLeased(testAccount, 1, time.Now().Add(time.Hour)))
-	})
-}
-
-func TestShutdownWhileTheStoreIsAway(t *testing.T) {
-	bubble(t, Config{}, func(t *testing.T, b *bench) {
-		b.listen(t, testAccount, "listener", func(http.ResponseWriter, *http.Request, m2m.CallbackMessage) {})
-		b.out.setFault(func(op string) error {
-			if op == "finish" {
-				return errors.New("away")
-			}
-			return nil
-		})
-		b.out.add(testAccount, 1)
-		advance(time.Second)
-		start := time.Now()
-		b.stop()
-		if took := time.Since(start); took > lastFlush {
-			t.Errorf("shutdown took %s, want at most %s", took, lastFlush)
 		}
 	})
 }

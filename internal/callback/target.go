@@ -111,7 +111,7 @@ func (s *Sender) ready(before *target, l license.Listener, none bool) *target {
 	t.opening = appendOpening(nil, l)
 	for _, secret := range []string{l.Password, l.SigningSecret} {
 		if secret != "" {
-			escaped, _ := json.Marshal(secret) //nolint:errcheck // a string always marshals
+			escaped, _ := json.Marshal(secret) // a string always marshals
 			t.secrets = append(t.secrets, []byte(secret), escaped[1:len(escaped)-1])
 		}
 	}
