@@ -103,17 +103,20 @@ type Config struct {
 	Ready func(url string)
 }
 
-// complete checks the configuration and fills in the defaults.
-func (c Config) complete() (Config, error) {
+// Check says what is wrong with the configuration by itself, whatever the
+// database and the files it names hold. New checks it too.
+func (c Config) Check() error {
 	if c.Carrier == "" && !c.ServeOnly {
-		return c, errors.New("no carrier is named, and there is no default: give --carrier simulated for one that answers like a carrier and licenses no SIM really")
+		return errors.New("no carrier is named, and there is no default: give --carrier simulated for one that answers like a carrier and licenses no SIM really")
 	}
 	if c.Carrier != "" && c.Carrier != CarrierSimulated && c.Provisioner == nil {
-		return c, fmt.Errorf("unknown carrier %q: this version knows --carrier simulated", c.Carrier)
+		return fmt.Errorf("unknown carrier %q: this version knows --carrier simulated", c.Carrier)
 	}
-	if err := c.check(); err != nil {
-		return c, err
-	}
+	return c.checkNumbers()
+}
+
+// complete fills in the defaults.
+func (c Config) complete() Config {
 	c.Listen = cmp.Or(c.Listen, DefaultListen)
 	c.Database = cmp.Or(c.Database, DefaultDatabase)
 	c.Grace = cmp.Or(c.Grace, DefaultGrace)
@@ -129,10 +132,10 @@ func (c Config) complete() (Config, error) {
 		host, _ := os.Hostname() // the random part tells nodes apart where it is unknown
 		c.Node = host + "-" + rand.Text()[:8]
 	}
-	return c, nil
+	return c
 }
 
-func (c Config) check() error {
+func (c Config) checkNumbers() error {
 	for _, d := range []struct {
 		flag  string
 		value time.Duration

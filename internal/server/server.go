@@ -50,10 +50,10 @@ type Server struct {
 // New opens the database, migrates and seeds it, builds the service and
 // listens. What it opened is closed again when it fails, and by Run.
 func New(ctx context.Context, cfg Config) (*Server, error) {
-	cfg, err := cfg.complete()
-	if err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
+	cfg = cfg.complete()
 	s := &Server{cfg: cfg, log: cfg.Logger, metrics: newRegistry()}
 	s.nodes.Store(1)
 	if err := s.open(ctx); err != nil {

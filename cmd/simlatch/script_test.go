@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes the test program simlatch itself when it is called by that
+// name, as scripts do, and tests that need a process of its own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"simlatch": main})
+}
+
+// TestScripts runs testdata/*.txtar, which read like a terminal. Beside what
+// testscript has there are
+//
+//	start ARGS…          runs simlatch in the background, and puts the URL in
+//	                     its ready line into $URL; its log goes to server.log
+//	stop                 ends it with SIGTERM; its exit status must be 0
+//	fetch STATUS URL     gets a URL and prints the answer, whose status is checked
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("NO_COLOR", "1")
+			e.Values[backgroundKey{}] = &background{}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"start": scriptStart,
+			"stop":  scriptStop,
+			"fetch": scriptFetch,
+		},
+	})
+}
+
+type backgroundKey struct{}
+
+// background is the process that a script's start has started.
+type background struct{ process *process }
+
+func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
+	b := ts.Value(backgroundKey{}).(*background)
+	if neg || b.process != nil {
+		ts.Fatalf("start is used once at a time, and not negated")
+	}
+	log, err := os.OpenFile(ts.MkAbs("server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	p, err := startProcess(ts.MkAbs("."), log, args...)
+	ts.Check(err)
+	b.process = p
+	ts.Defer(func() { p.kill() })
+	ts.Setenv("URL", p.url)
+}
+
+func scriptStop(ts *testscript.TestScript, neg bool, _ []string) {
+	b := ts.Value(backgroundKey{}).(*background)
+	if neg || b.process == nil {
+		ts.Fatalf("stop stops what start has started, and is not negated")
+	}
+	ts.Check(b.process.terminate())
+	b.process = nil
+}
+
+func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: fetch STATUS URL")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, args[1], nil)
+	ts.Check(err)
+	answer, err := http.DefaultClient.Do(q)
+	ts.Check(err)
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	ts.Check(err)
+	_, err = ts.Stdout().Write(body)
+	ts.Check(err)
+	if strconv.Itoa(answer.StatusCode) != args[0] {
+		ts.Fatalf("GET %s = %d, want %s", args[1], answer.StatusCode, args[0])
+	}
+}
+
+// process is a simlatch in a process of its own.
+type process struct {
+	cmd    *exec.Cmd
+	url    string // from its ready line
+	reader sync.WaitGroup
+	once   sync.Once
+	ended  error
+}
+
+// startProcess runs simlatch in dir and waits until it is ready.
+func startProcess(dir string, log io.Writer, args ...string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{cmd: &exec.Cmd{Path: self, Args: append([]string{"simlatch"}, args...), Dir: dir, Stderr: log}}
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, envPrefix) {
+			p.cmd.Env = append(p.cmd.Env, v)
+		}
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewReader(out)
+	late := time.AfterFunc(time.Minute, p.kill)
+	defer late.Stop()
+	line, err := lines.ReadString('\n')
+	if err != nil {
+		p.kill()
+		return nil, fmt.Errorf("simlatch %s ended before it was ready (%v); its log tells why", strings.Join(args, " "), p.ended)
+	}
+	p.url = line[strings.LastIndexByte(line, ' ')+1 : len(line)-1]
+	p.reader.Go(func() { _, _ = io.Copy(io.Discard, lines) }) // ends with the process
+	return p, nil
+}
+
+// wait waits for the end of the process.
+func (p *process) wait() error {
+	p.once.Do(func() {
+		p.reader.Wait()
+		p.ended = p.cmd.Wait()
+	})
+	return p.ended
+}
+
+// kill ends the process as a power cut would.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	_ = p.wait()             // it was killed
+}
+
+// terminate ends the process as an operator would.
+func (p *process) terminate() error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	late := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer late.Stop()
+	return p.wait()
+}
