@@ -112,6 +112,7 @@ type wonTask struct {
 func settleAccount(tx *tx, p license.SettleParams, account license.AccountName, outcomes []license.Outcome, settled *license.Settled) error {
 	st := &settlement{tx: tx, p: p, account: account, given: make(map[taskKey]license.Outcome, len(outcomes))}
 	for _, o := range outcomes {
+		o.Code, o.Comment = clean(o.Code, maxCode), clean(o.Comment, maxComment)
 		st.given[taskKey{o.Task.Request, o.Task.Device.ICCID}] = o
 	}
 	if err := st.tasks(); err != nil {
@@ -175,7 +176,7 @@ func (st *settlement) tasks() error {
 	list := make(rows, 0, len(st.given))
 	for _, key := range sortedKeys(st.given) {
 		o := st.given[key]
-		line := []any{key.request, key.iccid, o.Task.Lease, license.PhaseCarrier, micros(o.Due), 0, "", "", ""}
+		line := []any{key.request, key.iccid, o.Task.Lease, license.PhaseCarrier, micros(o.Due), 0, "", o.Code, o.Comment}
 		switch o.Verdict {
 		case license.Stuck:
 			line[3], line[4] = license.PhaseStuck, nil
@@ -187,7 +188,7 @@ func (st *settlement) tasks() error {
 				room--
 				line[4], line[5] = micros(st.p.LeaseUntil), 1
 			}
-			line[6], line[7], line[8] = o.Verdict.String(), clean(o.Code, maxCode), clean(o.Comment, maxComment)
+			line[6] = o.Verdict.String()
 		}
 		list = append(list, line)
 	}
