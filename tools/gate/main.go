@@ -28,15 +28,18 @@ import (
 )
 
 func main() {
-	noRace := flag.String("norace", "", "packages, separated by spaces, that are too slow under the race detector")
+	race := flag.String("race", "-race", "go test's `flags` for the race detector")
+	noRace := flag.String("norace", "", "`packages` that are too slow under the race detector")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	g := gate{
 		out:      os.Stdout,
 		postgres: os.Getenv("TEST_POSTGRES"),
-		race:     os.Getenv("TEST_RACE") != "",
 		noRace:   strings.Fields(*noRace),
+	}
+	if os.Getenv("TEST_RACE") != "" {
+		g.race = strings.Fields(*race)
 	}
 	if err := g.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "make test:", err)
@@ -47,8 +50,8 @@ func main() {
 // gate is one run of everything.
 type gate struct {
 	out      io.Writer
-	postgres string // as TEST_POSTGRES
-	race     bool
+	postgres string   // as TEST_POSTGRES
+	race     []string // flags for the race detector; none leave it out
 	noRace   []string
 	version  string // of the server we started
 }
@@ -96,10 +99,9 @@ func (g *gate) test(ctx context.Context) error {
 	return g.goCommand(ctx, "test", "-count=1", "-timeout=5m", "./...")
 }
 
-// testRace runs what is affordable under the race detector, which slows the
-// embedded SQLite some 45 times: -short tells tests to do with less data.
+// testRace runs what is affordable under the race detector.
 func (g *gate) testRace(ctx context.Context) error {
-	if !g.race {
+	if g.race == nil {
 		fmt.Fprintln(g.out, "left out, as TEST_RACE is empty")
 		return nil
 	}
@@ -107,7 +109,7 @@ func (g *gate) testRace(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return g.goCommand(ctx, append([]string{"test", "-race", "-short", "-count=1", "-timeout=5m"}, packages...)...)
+	return g.goCommand(ctx, slices.Concat([]string{"test", "-count=1", "-timeout=5m"}, g.race, packages)...)
 }
 
 // packages lists those with tests, less those that are too slow.
@@ -159,7 +161,7 @@ func (g *gate) summary(took time.Duration) {
 	if g.postgres == "" {
 		fmt.Fprintln(g.out, "engines not tested: postgres (TEST_POSTGRES is empty)")
 	}
-	if !g.race {
+	if g.race == nil {
 		fmt.Fprintln(g.out, "not tested under the race detector (TEST_RACE is empty)")
 	}
 }
