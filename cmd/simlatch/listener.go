@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -43,7 +44,7 @@ empty setting is the server's own.`,
 				for _, a := range accounts {
 					of, err := s.Listeners(cmd.Context(), a)
 					if err != nil {
-						return err
+						return nameKey(err)
 					}
 					listeners = append(listeners, of...)
 				}
@@ -123,6 +124,14 @@ languages. --new-signing-secret makes one and prints it, once.` + onDatabase,
 	return cmd
 }
 
+// nameKey says how to go on where a sealed secret is in the way.
+func nameKey(err error) error {
+	if errors.Is(err, license.ErrNotConfigured) {
+		return fmt.Errorf("%w; name the server's with --secrets-key-file", err)
+	}
+	return err
+}
+
 // check refuses settings that would make a listener useless or a burden.
 func (o listenerSetOptions) check() error {
 	switch {
@@ -151,11 +160,11 @@ func runListenerSet(cmd *cobra.Command, o listenerSetOptions) error {
 		}
 		l, err := s.Listener(cmd.Context(), account, o.service)
 		if err != nil {
-			return missing(err, "account %s has no listener for %s: it is registered through the API", account, o.service)
+			return missing(nameKey(err), "account %s has no listener for %s: it is registered through the API", account, o.service)
 		}
 		o.apply(&l, secret)
 		if err := s.TuneListener(cmd.Context(), l); err != nil {
-			return err
+			return nameKey(err)
 		}
 		if o.makeSecret {
 			fmt.Fprintln(cmd.OutOrStdout(), secret)
