@@ -2,7 +2,6 @@ package callback
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -86,10 +85,7 @@ func appendFault(b []byte, c *license.Callback) []byte {
 func fault(c *license.Callback) (code, text string) {
 	switch c.Code {
 	case license.CodeAlreadyLicensed:
-		// In a callback the documented sentence stands without the class that the
-		// table of synchronous errors puts before it.
-		_, text, _ = strings.Cut(m2m.ErrAlreadyLicensed.Message, ": ")
-		return m2m.ErrAlreadyLicensed.Code, text
+		return m2m.ErrAlreadyLicensed.Code, m2m.ErrAlreadyLicensed.Message
 	case "":
 		code = m2m.CodeCarrierRequestUnsuccessful
 	default:

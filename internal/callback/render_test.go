@@ -51,13 +51,13 @@ func TestMessage(t *testing.T) {
 			"already licensed", func(c *license.Callback, _ *license.Listener) {
 				c.OK, c.Code, c.Comment = false, license.CodeAlreadyLicensed, ""
 			}, 4,
-			`{` + ids + `"faultResponse":{"faultcode":"REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"Device already has license assigned."},"comment":"Device already has license assigned.","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
+			`{` + ids + `"faultResponse":{"faultcode":"REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"REQUEST FAILED: Device already has license assigned."},"comment":"REQUEST FAILED: Device already has license assigned.","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
 		},
 		{
 			"already licensed, the carrier said more", func(c *license.Callback, _ *license.Listener) {
 				c.OK, c.Code, c.Comment = false, license.CodeAlreadyLicensed, "licensed in 2019"
 			}, 4,
-			`{` + ids + `"faultResponse":{"faultcode":"REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"Device already has license assigned."},"comment":"licensed in 2019","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
+			`{` + ids + `"faultResponse":{"faultcode":"REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"REQUEST FAILED: Device already has license assigned."},"comment":"licensed in 2019","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
 		},
 		{
 			"a code of the carrier's own", func(c *license.Callback, _ *license.Listener) {

@@ -8,22 +8,20 @@ import (
 
 // Errors that callers act on. They are compared with errors.Is.
 var (
-	ErrInsufficient   = errors.New("the pool has fewer available licenses than devices")
-	ErrHeld           = errors.New("a device is assigned, or pending either way")
-	ErrNotHeld        = errors.New("a device holds no license of this SKU")
-	ErrUnknownDevice  = errors.New("no such IMEI and ICCID on the account")
-	ErrNotActive      = errors.New("a device is not active")
-	ErrNotEligible    = errors.New("a device is not a 4G device")
-	ErrDuplicate      = errors.New("a device is named twice")
-	ErrLifetime       = errors.New("a lifetime license stays for the life of the SIM")
-	ErrNotFound       = errors.New("not found")
-	ErrExists         = errors.New("exists already")
-	ErrKeyReused      = errors.New("the idempotency key was used with another body")
-	ErrRefused        = errors.New("refused by the carrier") // a carrier wraps this when its answer is no
-	ErrMultiple       = errors.New("the user has access to more than one account")
-	ErrNoAccounts     = errors.New("the user has access to no account")
-	ErrNotConfigured  = errors.New("not configured")
-	ErrTooManyDevices = errors.New("too many devices")
+	ErrInsufficient  = errors.New("the pool has fewer available licenses than devices")
+	ErrHeld          = errors.New("a device is assigned, or pending either way")
+	ErrNotHeld       = errors.New("a device holds no license of this SKU")
+	ErrUnknownDevice = errors.New("no such IMEI and ICCID on the account")
+	ErrNotActive     = errors.New("a device is not active")
+	ErrNotEligible   = errors.New("a device is not a 4G device")
+	ErrDuplicate     = errors.New("a device is named twice")
+	ErrLifetime      = errors.New("a lifetime license stays for the life of the SIM")
+	ErrNotFound      = errors.New("not found")
+	ErrExists        = errors.New("exists already")
+	ErrKeyReused     = errors.New("the idempotency key was used with another body")
+	ErrMultiple      = errors.New("the user has access to more than one account")
+	ErrNoAccounts    = errors.New("the user has access to no account")
+	ErrNotConfigured = errors.New("not configured")
 )
 
 // Field names what an InputError is about.

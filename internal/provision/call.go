@@ -157,7 +157,7 @@ func (w *Worker) sortOut(tasks []license.Task, answers []license.Outcome) []lice
 
 // soonest is the least time after which a carrier is asked for a later answer,
 // so that one that says "later" and means "now" is not asked without end.
-const soonest = time.Second
+const soonest = 100 * time.Millisecond
 
 // decide turns a carrier's answer into the outcome to settle.
 func (w *Worker) decide(o *license.Outcome, now time.Time) {

@@ -83,7 +83,7 @@ func TestDecide(t *testing.T) {
 		{"done late", old, license.Outcome{Verdict: license.Done}, license.Done, time.Time{}, time.Time{}, ""},
 		{"refused", now, license.Outcome{Verdict: license.Refused, Comment: "no"}, license.Refused, time.Time{}, time.Time{}, "no"},
 		{"later", now, license.Outcome{Verdict: license.Later, Due: now.Add(time.Minute)}, license.Later, now.Add(time.Minute), now.Add(time.Minute), ""},
-		{"later at once", now, license.Outcome{Verdict: license.Later}, license.Later, now.Add(time.Second), now.Add(time.Second), ""},
+		{"later at once", now, license.Outcome{Verdict: license.Later}, license.Later, now.Add(100 * time.Millisecond), now.Add(100 * time.Millisecond), ""},
 		{"later than ever", now, license.Outcome{Verdict: license.Later, Due: day.Add(time.Hour)}, license.Later, day, day, ""},
 		{"later after a day", old, license.Outcome{Verdict: license.Later, Due: now.Add(time.Minute)}, license.Later, now.Add(time.Minute), now.Add(time.Minute), ""},
 		{"retry", now, license.Outcome{}, license.Retry, now.Add(750 * time.Millisecond), now.Add(time.Second), ""},
