@@ -83,5 +83,5 @@ func (l *demoListener) since(n int) []arrival {
 
 func (l *demoListener) close() {
 	_ = l.srv.Close()
-	<-l.end
+	_ = <-l.end // that it was closed
 }

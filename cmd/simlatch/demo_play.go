@@ -229,8 +229,10 @@ func (d *demo) refusals(ctx context.Context) error {
 		want    *m2m.Error
 	}{
 		{"assign to a SIM that holds a license", license.Assign, license.SKUFlexible, held, m2m.ErrLicenseHeld},
-		{fmt.Sprintf("assign %d of the %d there are", many, many-1), license.Assign, license.SKUBundle,
-			d.scene.devices(free, free+many), m2m.ErrInsufficientLicense},
+		{
+			fmt.Sprintf("assign %d of the %d there are", many, many-1), license.Assign, license.SKUBundle,
+			d.scene.devices(free, free+many), m2m.ErrInsufficientLicense,
+		},
 		{"unassign a lifetime license", license.Unassign, license.SKULifetime, forLife, m2m.ErrUnassignLifetime},
 	} {
 		_, err := d.call(ctx, c.action, c.sku, c.devices)

@@ -45,8 +45,7 @@ func TestDevCertServesTheVendorsHosts(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("the server's handshake for %s: %v", host, err)
 		}
-		client.Close()
-		server.Close()
+		_, _ = client.Close(), server.Close()
 	}
 	info, err := os.Stat(files.key)
 	if err != nil {

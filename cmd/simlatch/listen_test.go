@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -26,9 +27,7 @@ func startListening(t *testing.T, o listenOptions) (url string, out *bytes.Buffe
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		err := runListen(ctx, o, out, w)
-		w.Close()
-		ended <- err
+		ended <- errors.Join(runListen(ctx, o, out, w), w.Close())
 	}()
 	lines := bufio.NewScanner(messages)
 	lines.Scan()

@@ -29,7 +29,11 @@ func storeWithListener(t *testing.T) (*store.Store, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	if _, err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}

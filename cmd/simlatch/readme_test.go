@@ -44,7 +44,7 @@ func TestReadmeWalk(t *testing.T) {
 	listener.waitFor(t, "ICCID 89148000000000000012")
 	listener.waitFor(t, "ICCID 89148000000000000020")
 	_, _ = io.WriteString(typed, blocks[3])
-	typed.Close()
+	_ = typed.Close()
 	if err := calls.wait(); err != nil {
 		t.Errorf("the calls ended with %v:\n%s", err, calls)
 	}
