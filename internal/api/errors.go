@@ -116,6 +116,7 @@ func wire(err error) *wireError {
 		return &wireError{status: documented.Status, code: documented.Code, message: documented.Message}
 	case errors.As(err, &slowed):
 		e := *wire(slowed.Err)
+		e.oauth = e.oauthError() // the body is that of a checked try
 		e.status, e.retryAfter = http.StatusTooManyRequests, max(slowed.After, time.Second)
 		return &e
 	case errors.As(err, &input):
