@@ -40,6 +40,9 @@ func (c *call) authenticate(ctx context.Context, need access) error {
 		return err
 	}
 	c.Application = app
+	if err := c.oneSession(); err != nil {
+		return err
+	}
 	if need == needSession {
 		token, err := c.sessionToken()
 		if err != nil {
@@ -75,20 +78,25 @@ func (c *call) bearer(ctx context.Context) (string, error) {
 	return app, err
 }
 
+// oneSession refuses a session token that is given twice or in the query, where
+// logs would keep it.
+func (c *call) oneSession() error {
+	if len(c.r.Header.Values(m2m.SessionHeader)) > 1 || queryHas(c.r.URL, m2m.SessionHeader, "sessionToken") {
+		return errSessionInvalid("The session token must be given once, in the header " + m2m.SessionHeader + ".")
+	}
+	return nil
+}
+
 // canonicalUUID is the length of the one form of a UUID that is a token; the
 // library knows others.
 const canonicalUUID = 36
 
 // sessionToken is the session token of the call. It is a UUID or no token.
 func (c *call) sessionToken() (auth.Secret, error) {
-	tokens := c.r.Header.Values(m2m.SessionHeader)
-	if len(tokens) > 1 || queryHas(c.r.URL, m2m.SessionHeader, "sessionToken") {
-		return "", errSessionInvalid("The session token must be given once, in the header " + m2m.SessionHeader + ".")
-	}
-	if len(tokens) == 0 || tokens[0] == "" {
+	token := strings.TrimSpace(c.r.Header.Get(m2m.SessionHeader))
+	if token == "" {
 		return "", errSessionInvalid("The header " + m2m.SessionHeader + " is required.")
 	}
-	token := strings.TrimSpace(tokens[0])
 	if len(token) != canonicalUUID || uuid.Validate(token) != nil {
 		return "", errSessionInvalid("The session token is not a valid GUID.")
 	}

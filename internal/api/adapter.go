@@ -80,11 +80,22 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, f family, pattern st
 	// Answers hold tokens, passwords and what changes at any moment.
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, writeErr := w.Write(body)
+	writeErr := a.write(w, status, body)
 
 	a.metrics.count(r.Method, pattern, status, code, time.Since(started))
 	a.log(c, pattern, status, code, time.Since(started), err, writeErr)
+}
+
+// write sends an answer, within the time a call may take. The deadline must be
+// gone with it: the connection is also that of calls to come.
+func (a *API) write(w http.ResponseWriter, status int, body []byte) error {
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(a.cfg.Timeout)) // network timeouts are real time
+	w.WriteHeader(status)
+	_, err := w.Write(body)
+	_ = rc.Flush()
+	_ = rc.SetWriteDeadline(time.Time{})
+	return err
 }
 
 // guard does the work and turns a panic into an error.

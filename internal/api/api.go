@@ -163,5 +163,5 @@ func (c Config) withDefaults() Config {
 // API's own dialect.
 //
 // It must see paths as they were sent: an http.ServeMux in front of it would
-// redirect those that are not clean. Serves tells which paths are its own.
+// redirect those that are not clean.
 func (a *API) Handler() http.Handler { return a.router }

@@ -155,20 +155,6 @@ func below(p, prefix string) bool {
 	return p == prefix || strings.HasPrefix(p, prefix+"/")
 }
 
-// Serves reports whether path, however spelled, is one that Handler answers:
-// below a prefix of the API or part of its description.
-func Serves(urlPath string) bool {
-	p := path.Clean("/" + urlPath)
-	for _, f := range []family{licenseFamily(), tokenFamily()} {
-		for _, prefix := range f.prefixes {
-			if below(p, prefix) {
-				return true
-			}
-		}
-	}
-	return p == "/openapi.json" || p == "/openapi.yaml" || below(p, "/docs")
-}
-
 // methods is what one path answers to each method.
 type methods struct {
 	api    *API
