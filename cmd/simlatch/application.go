@@ -14,7 +14,7 @@ import (
 
 func newApplicationCommand() *cobra.Command {
 	cmd := group("application", "Add and list applications, and rotate their secrets",
-		newApplicationAddCommand(), newApplicationRotateCommand(), newApplicationListCommand())
+		newApplicationAddCommand(), newApplicationRotateCommand(), newApplicationUnlockCommand(), newApplicationListCommand())
 	cmd.Long = `Add and list applications, and rotate their secrets.
 
 An application is a program that calls the API: its key and secret buy the bearer
@@ -145,6 +145,26 @@ func setApplication(cmd *cobra.Command, key, file string, set func(s *store.Stor
 		fmt.Fprintln(cmd.ErrOrStderr(), "simlatch: keep the secret now: it is not shown again")
 		return nil
 	})
+}
+
+func newApplicationUnlockCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "unlock KEY",
+		Short: "Forget the failed tries of an application's key",
+		Long: `Forget the failed tries of an application's key, so that the next one is checked
+at once. Under 'simlatch serve --login-lock reference' this is how a locked
+application gets in again.` + onDatabase,
+		Example: `  simlatch application unlock billing`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(cmd, func(s *store.Store) error {
+				if _, err := s.Application(cmd.Context(), args[0]); err != nil {
+					return missing(err, "there is no application %s", args[0])
+				}
+				return s.UnlockApplication(cmd.Context(), args[0])
+			})
+		},
+	}
 }
 
 func newApplicationListCommand() *cobra.Command {

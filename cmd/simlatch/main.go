@@ -49,6 +49,7 @@ func commands() []*cobra.Command {
 		newApplicationCommand(),
 		newUserCommand(),
 		newListenerCommand(),
+		newStuckCommand(),
 	}
 }
 

@@ -215,6 +215,12 @@ func (s *Store) Unlock(ctx context.Context, name string) error {
 	return err
 }
 
+// UnlockApplication forgets the failed tries of an application's key.
+func (s *Store) UnlockApplication(ctx context.Context, key string) error {
+	_, err := s.changeCredential(ctx, "unlocking an application", unlock, lockName("application:"+key))
+	return err
+}
+
 // lockName is a name as failures are counted under it: of bounded length,
 // whatever was sent as a name.
 func lockName(name string) string {

@@ -446,6 +446,25 @@ func TestUnknownOutcomes(t *testing.T) {
 		if _, err := s.Accept(t.Context(), b.params(license.Unassign, license.SKUFlexible, b.sims[2])); !errors.Is(err, license.ErrHeld) {
 			t.Errorf("unassign of a stuck SIM: %v, want ErrHeld", err)
 		}
+		stuck, err := s.StuckTasks(t.Context(), storetest.Account)
+		if err != nil || len(stuck) != 1 || stuck[0].Key() != tasks[2].Key() || !stuck[0].At.Equal(tasks[2].At) || stuck[0].SKU != tasks[2].SKU {
+			t.Fatalf("StuckTasks: %+v, %v; want the one", stuck, err)
+		}
+		if err := s.ResolveStuck(t.Context(), stuck[0], license.Retry, "", b.now); err != nil {
+			t.Fatal(err)
+		}
+		b.settle(outcomes(b.claim(10), license.Stuck)...)
+		if err := s.ResolveStuck(t.Context(), stuck[0], license.Done, "", b.now); !errors.Is(err, license.ErrNotFound) {
+			t.Errorf("resolving by a list that is old: %v, want ErrNotFound", err)
+		}
+		if stuck, err = s.StuckTasks(t.Context(), storetest.Account); err != nil || len(stuck) != 1 {
+			t.Fatalf("StuckTasks: %+v, %v; want one", stuck, err)
+		}
+		if err := s.ResolveStuck(t.Context(), stuck[0], license.Refused, "never arrived", b.now); err != nil {
+			t.Fatal(err)
+		}
+		b.wantPool(license.SKUFlexible, 0, 2)
+		b.wantStatus(id, license.StatusFailure)
 	})
 }
 

@@ -50,7 +50,9 @@ func TestModel(t *testing.T) {
 				"settle":   m.settleSome,
 				"lose":     m.loseWorker,
 				"deliver":  m.deliver,
-				"wait":     func(rt *rapid.T) { m.now = m.now.Add(rapid.SampledFrom([]time.Duration{1, 10, 30}).Draw(rt, "seconds") * time.Second) },
+				"wait": func(rt *rapid.T) {
+					m.now = m.now.Add(rapid.SampledFrom([]time.Duration{1, 10, 30}).Draw(rt, "seconds") * time.Second)
+				},
 			})
 			m.drain()
 		})

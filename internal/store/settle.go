@@ -160,7 +160,7 @@ const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, du
 		attempt = CASE WHEN excluded.phase = 'carrier' THEN task.attempt + 1 ELSE 0 END,
 		outcome = excluded.outcome, code = excluded.code, comment = excluded.comment, settled = $2,
 		ended = CASE WHEN excluded.phase = 'ended' THEN CAST($2 AS BIGINT) ELSE 0 END
-	WHERE task.lease = excluded.lease AND task.phase = 'carrier'
+	WHERE task.lease = excluded.lease AND task.phase IN ('carrier', 'stuck')
 	RETURNING request, iccid, lease, prior, phase, leased`
 
 // errNoTask says that an outcome was given for a task that does not exist.

@@ -77,6 +77,7 @@ var mayScan = map[string]bool{
 	"sumPostings":     true, // verify
 	"sumPurchases":    true, // verify
 	"releaseLeases":   true, // all work under way, once at start
+	"selectStuck":     true, // an operator's list
 	"purgeKeys":       true, // once an hour, as are the next
 	"purgeable":       true,
 	"purgeTasks":      true,

@@ -190,7 +190,11 @@ func (db *Database) verify(tb testing.TB) {
 		tb.Errorf("verifying the ledger: %v", err)
 		return
 	}
-	defer s.Close()
+	defer func() {
+		if err := s.Close(); err != nil {
+			tb.Errorf("verifying the ledger: %v", err)
+		}
+	}()
 	if err := s.Migrated(ctx); err != nil {
 		if db.opened {
 			tb.Errorf("verifying the ledger: %v", err)

@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+)
+
+// StuckTask is a task whose carrier stayed silent until the deadline. It keeps
+// its reservation until an operator decides.
+type StuckTask struct {
+	license.Task
+	Since   time.Time
+	Comment string // what the carrier, or the network, said last
+}
+
+const selectStuck = `SELECT t.request, t.iccid, t.lease, t.attempt, t.settled, t.comment,
+		(SELECT sku FROM request r WHERE r.account = $1 AND r.id = t.request),
+		(SELECT action FROM request r WHERE r.account = $1 AND r.id = t.request),
+		(SELECT time FROM request r WHERE r.account = $1 AND r.id = t.request),
+		(SELECT imei FROM sim s WHERE s.account = $1 AND s.iccid = t.iccid),
+		(SELECT mdn FROM sim s WHERE s.account = $1 AND s.iccid = t.iccid)
+	FROM task t WHERE t.account = $1 AND t.phase = 'stuck' ORDER BY t.request, t.iccid`
+
+// StuckTasks lists an account's stuck tasks.
+func (s *Store) StuckTasks(ctx context.Context, account license.AccountName) ([]StuckTask, error) {
+	list, err := collect(s.reader(ctx), func(scan func(...any) error) (t StuckTask, err error) {
+		var since, at int64
+		t.Account = account
+		err = scan(&t.Request, &t.Device.ICCID, &t.Lease, &t.Attempt, &since, &t.Comment, &t.SKU, &t.Action, &at, &t.Device.IMEI, &t.Device.MDN)
+		t.Since, t.At = fromMicros(since), fromMicros(at)
+		return t, err
+	}, selectStuck, string(account))
+	return list, s.failed("listing stuck tasks", err)
+}
+
+// ResolveStuck decides a stuck task by an operator's word: license.Done posts
+// (or releases) its license, license.Refused voids it (or leaves it assigned),
+// and license.Retry has the carrier asked again, at once. The reason is what
+// the listener is told of a refusal. It fails with license.ErrNotFound when the
+// task is not stuck, or no longer as it was listed.
+func (s *Store) ResolveStuck(ctx context.Context, t StuckTask, verdict license.Verdict, reason string, now time.Time) error {
+	if verdict != license.Done && verdict != license.Refused && verdict != license.Retry {
+		return fmt.Errorf("resolving a stuck task: %v is no decision", verdict)
+	}
+	settled, err := s.SettleTasks(ctx, license.SettleParams{Now: now,
+		Outcomes: []license.Outcome{{Task: t.Task, Verdict: verdict, Comment: reason, Due: now}}})
+	if err == nil && settled.Counted == 0 {
+		err = fmt.Errorf("stuck task %s: %w", t.Key(), license.ErrNotFound)
+	}
+	return err
+}
