@@ -289,3 +289,16 @@ func TestDryRunRefusals(t *testing.T) {
 		t.Errorf("insufficient: %s", a)
 	}
 }
+
+// acceptAfter accepts when after comes, or says in gone why the call ended
+// before.
+func acceptAfter(after <-chan time.Time, gone *error) acceptFunc {
+	return func(ctx context.Context, p license.AcceptParams) (license.Accepted, error) {
+		select {
+		case <-after:
+		case <-ctx.Done():
+			*gone = ctx.Err()
+		}
+		return license.Accepted{ID: p.Request.ID}, nil
+	}
+}

@@ -14,7 +14,7 @@ import (
 	"github.com/simlatch/simlatch/m2m"
 )
 
-const token = m2m.TokenPrefix + "/oauth2/token"
+const tokenPath = m2m.TokenPrefix + "/oauth2/token"
 
 func TestBearer(t *testing.T) {
 	h := newHarness(t)
@@ -178,7 +178,7 @@ func TestToken(t *testing.T) {
 	} {
 		values, _ := url.ParseQuery(tt.form)
 		h.clock.turn(time.Minute)
-		a := h.form(token, values)
+		a := h.form(tokenPath, values)
 		m := a.fields(t)
 		if m["access_token"] != h.bearer || m["token_type"] != "Bearer" || m["scope"] != tt.scope || a.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %s", tt.form, a)
@@ -200,18 +200,18 @@ func TestTokenErrors(t *testing.T) {
 		oauth, says string
 		fault       any
 	}{
-		{"no grant type", token, nil, nil, 400, "invalid_request", "Missing grant_type parameter value", nil},
-		{"other grant type", token, url.Values{"grant_type": {"password"}}, nil, 400, "invalid_request", "Unsupported grant_type value", nil},
-		{"twice", token, url.Values{"grant_type": {"client_credentials", "client_credentials"}}, nil, 400, "invalid_request", "twice", nil},
-		{"bad scope", token, url.Values{"grant_type": {"client_credentials"}, "scope": {"a\"b"}}, nil, 400, "invalid_scope", "scope", nil},
-		{"no credentials", token, good, header("Authorization"), 401, "invalid_client", "Missing Credentials", "900902"},
-		{"bearer", token, good, header("Authorization", "Bearer x"), 401, "invalid_client", "Missing Credentials", "900902"},
-		{"no base64", token, good, header("Authorization", "Basic !"), 401, "invalid_client", "Invalid Credentials", "900901"},
-		{"two headers", token, good, header("Authorization", "Basic YTpi", "Basic YTpi"), 401, "invalid_client", "Invalid Credentials", "900901"},
-		{"wrong secret", token, good, func(r *http.Request) { r.SetBasicAuth("app", "no") }, 401, "invalid_client", "Invalid Credentials", "900901"},
-		{"unknown key", token, good, func(r *http.Request) { r.SetBasicAuth("\x00"+strings.Repeat("x", 999), "no") }, 401, "invalid_client", "Invalid Credentials", "900901"},
-		{"query", token + "?access_token=a", good, nil, 400, "invalid_request", "query", nil},
-		{"JSON", token, good, header("Content-Type", "application/json"), 415, "invalid_request", "application/json", nil},
+		{"no grant type", tokenPath, nil, nil, 400, "invalid_request", "Missing grant_type parameter value", nil},
+		{"other grant type", tokenPath, url.Values{"grant_type": {"password"}}, nil, 400, "invalid_request", "Unsupported grant_type value", nil},
+		{"twice", tokenPath, url.Values{"grant_type": {"client_credentials", "client_credentials"}}, nil, 400, "invalid_request", "twice", nil},
+		{"bad scope", tokenPath, url.Values{"grant_type": {"client_credentials"}, "scope": {"a\"b"}}, nil, 400, "invalid_scope", "scope", nil},
+		{"no credentials", tokenPath, good, header("Authorization"), 401, "invalid_client", "Missing Credentials", "900902"},
+		{"bearer", tokenPath, good, header("Authorization", "Bearer x"), 401, "invalid_client", "Missing Credentials", "900902"},
+		{"no base64", tokenPath, good, header("Authorization", "Basic !"), 401, "invalid_client", "Invalid Credentials", "900901"},
+		{"two headers", tokenPath, good, header("Authorization", "Basic YTpi", "Basic YTpi"), 401, "invalid_client", "Invalid Credentials", "900901"},
+		{"wrong secret", tokenPath, good, func(r *http.Request) { r.SetBasicAuth("app", "no") }, 401, "invalid_client", "Invalid Credentials", "900901"},
+		{"unknown key", tokenPath, good, func(r *http.Request) { r.SetBasicAuth("\x00"+strings.Repeat("x", 999), "no") }, 401, "invalid_client", "Invalid Credentials", "900901"},
+		{"query", tokenPath + "?access_token=a", good, nil, 400, "invalid_request", "query", nil},
+		{"JSON", tokenPath, good, header("Content-Type", "application/json"), 415, "invalid_request", "application/json", nil},
 		{"revoke nothing", m2m.TokenPrefix + "/oauth2/revoke", good, nil, 400, "invalid_request", "Missing token parameter value", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -245,12 +245,12 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("another token: %s", a)
 	}
 	for i := range 6 {
-		a = h.form(token, url.Values{"grant_type": {"client_credentials"}}, func(r *http.Request) { r.SetBasicAuth("app", "wrong") })
+		a = h.form(tokenPath, url.Values{"grant_type": {"client_credentials"}}, func(r *http.Request) { r.SetBasicAuth("app", "wrong") })
 		if a.StatusCode != http.StatusUnauthorized {
 			t.Fatalf("try %d: %s", i, a)
 		}
 	}
-	a = h.form(token, url.Values{"grant_type": {"client_credentials"}})
+	a = h.form(tokenPath, url.Values{"grant_type": {"client_credentials"}})
 	if a.StatusCode != http.StatusTooManyRequests || a.Header.Get("Retry-After") == "" || a.fields(t)["error"] != "invalid_client" {
 		t.Errorf("after six wrong secrets: %s", a)
 	}

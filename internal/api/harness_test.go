@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,12 +69,11 @@ func newHarness(t *testing.T, change ...func(*Config)) *harness {
 		t.Fatal(err)
 	}
 	h.handler = h.api.Handler()
-	h.validator = newValidator(t)
+	h.validator = newValidator()
 	for _, key := range []string{"app", "app2"} {
 		h.records.apps[key] = auth.Application{Key: key, SecretHash: auth.HashSecret("secret")}
 	}
-	// One password for all, hashed once: it takes a while.
-	hash := auth.HashPassword("password")
+	hash := hashed()
 	h.records.users["demo"] = auth.User{Name: "demo", PasswordHash: hash, Accounts: []license.AccountName{account}}
 	h.records.users["two"] = auth.User{Name: "two", PasswordHash: hash, Accounts: []license.AccountName{account, other}}
 	h.records.users["none"] = auth.User{Name: "none", PasswordHash: hash}
@@ -221,18 +222,21 @@ func belowPrefix(p string) string {
 	return p
 }
 
-func newValidator(t *testing.T) validator.Validator {
-	t.Helper()
+// newValidator is made once: reading the description takes a while.
+var newValidator = sync.OnceValue(func() validator.Validator {
 	doc, err := libopenapi.NewDocument(OpenAPI())
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	v, errs := validator.NewValidator(doc)
 	if len(errs) > 0 {
-		t.Fatal(errs)
+		panic(errors.Join(errs...))
 	}
 	return v
-}
+})
+
+// hashed is everyone's password; hashing it takes a while too.
+var hashed = sync.OnceValue(func() string { return auth.HashPassword("password") })
 
 // form sends a request to a token endpoint.
 func (h *harness) form(target string, values url.Values, changes ...change) answer {

@@ -1,0 +1,242 @@
+package api
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/simlatch/simlatch/m2m"
+)
+
+// described is the description as it is served in JSON.
+func described(t *testing.T) map[string]any {
+	t.Helper()
+	asJSON, err := yamlToJSON(openAPI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(asJSON, &doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// at walks into nested objects.
+func at(t *testing.T, v any, path ...string) any {
+	t.Helper()
+	for _, p := range path {
+		m, ok := v.(map[string]any)
+		if !ok || m[p] == nil {
+			t.Fatalf("the description has no %v", path)
+		}
+		v = m[p]
+	}
+	return v
+}
+
+func TestDescriptionIsValid(t *testing.T) {
+	if ok, errs := newValidator().ValidateDocument(); !ok {
+		for _, e := range errs {
+			t.Errorf("%s: %s %v", e.Message, e.Reason, e.SchemaValidationErrors)
+		}
+	}
+}
+
+// TestDescriptionIsComplete holds the routes against the description, both ways.
+func TestDescriptionIsComplete(t *testing.T) {
+	h := newHarness(t)
+	var served, told []string
+	for _, r := range append(licenseRoutes(h.api), tokenRoutes(h.api)...) {
+		served = append(served, r.method+" "+r.path)
+	}
+	for path, item := range at(t, described(t), "paths").(map[string]any) {
+		for member := range item.(map[string]any) {
+			switch method := strings.ToUpper(member); method {
+			case "GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE":
+				told = append(told, method+" "+path)
+			}
+		}
+	}
+	slices.Sort(served)
+	slices.Sort(told)
+	if diff := cmp.Diff(served, told); diff != "" {
+		t.Errorf("routes (-served +described):\n%s", diff)
+	}
+}
+
+// TestEveryCodeIsDescribed reads the codes off the sources.
+func TestEveryCodeIsDescribed(t *testing.T) {
+	codes := map[string]bool{}
+	for _, name := range []string{"errors.go", "../../m2m/errors.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				s, err := strconv.Unquote(lit.Value)
+				if err == nil && strings.Contains(s, ".") && !strings.ContainsAny(s, " /") && !strings.HasSuffix(s, ".") {
+					codes[s] = true
+				}
+			}
+			return true
+		})
+	}
+	delete(codes, m2m.ErrAlreadyLicensed.Code) // of callbacks only
+	var told []string
+	for _, c := range at(t, described(t), "components", "schemas", "ErrorCode", "enum").([]any) {
+		told = append(told, c.(string))
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(codes)), told); diff != "" {
+		t.Errorf("codes (-sources +description, in order):\n%s", diff)
+	}
+}
+
+// TestSchemasHaveTheFieldsOfTheTypes holds the schemas against the wire types.
+func TestSchemasHaveTheFieldsOfTheTypes(t *testing.T) {
+	schemas := at(t, described(t), "components", "schemas")
+	for name, v := range map[string]any{
+		"Token": m2m.TokenAnswer{}, "Revoked": m2m.RevokeAnswer{}, "LoginRequest": m2m.LoginRequest{}, "Session": m2m.SessionAnswer{},
+		"PasswordReset": m2m.PasswordReset{}, "NewPassword": m2m.PasswordAnswer{}, "LicenseRequest": m2m.LicenseRequest{}, "Device": m2m.Device{},
+		"DeviceID": m2m.DeviceID{}, "RequestDeviceID": m2m.DeviceID{}, "Accepted": m2m.RequestAccepted{}, "Plan": m2m.Plan{}, "PlanDevice": m2m.PlanDevice{},
+		"Account": m2m.Account{}, "RequestStatus": m2m.RequestStatus{}, "SubscriptionsRequest": m2m.SubscriptionsRequest{},
+		"Subscriptions": m2m.Subscriptions{}, "Subscription": m2m.Subscription{}, "ListenerRequest": m2m.ListenerRequest{},
+		"ListenerAnswer": m2m.ListenerAnswer{}, "Listener": m2m.Listener{}, "CallbackMessage": m2m.CallbackMessage{},
+		"DeviceListRequest": m2m.DeviceListRequest{}, "DeviceList": m2m.DeviceList{}, "DeviceInfo": m2m.DeviceInfo{}, "Attribute": m2m.Attribute{},
+		"Error": errorBody{}, "Fault": fault{},
+	} {
+		var fields []string
+		for f := range reflect.TypeOf(v).Fields() {
+			tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			fields = append(fields, tag)
+		}
+		slices.Sort(fields)
+		properties := at(t, schemas, name, "properties").(map[string]any)
+		if diff := cmp.Diff(fields, slices.Sorted(maps.Keys(properties))); diff != "" {
+			t.Errorf("%s (-type +schema):\n%s", name, diff)
+		}
+	}
+}
+
+// TestExamples holds the examples of errors against the table of errors: code
+// and message stand together as the API would say them.
+func TestExamples(t *testing.T) {
+	v := newValidator()
+	doc := described(t)
+	n := 0
+	for name, response := range at(t, doc, "components", "responses").(map[string]any) {
+		content := at(t, response, "content", "application/json").(map[string]any)
+		examples := map[string]any{}
+		if e, ok := content["example"]; ok {
+			examples["example"] = e
+		}
+		if es, ok := content["examples"].(map[string]any); ok {
+			for k, e := range es {
+				examples[k] = at(t, e, "value")
+			}
+		}
+		for k, e := range examples {
+			where := responseAt(doc, name)
+			if where == nil {
+				continue
+			}
+			body, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := httptest.NewRecorder()
+			rec.Header().Set("Content-Type", "application/json; charset=UTF-8")
+			rec.Header().Set("Retry-After", "1")
+			rec.WriteHeader(where.status)
+			_, _ = rec.Write(body)
+			if ok, errs := v.ValidateHttpResponse(httptest.NewRequest(where.method, where.path, nil), rec.Result()); !ok {
+				t.Errorf("%s, %s: %v", name, k, errs)
+			}
+			n++
+		}
+	}
+	if n < 40 {
+		t.Errorf("%d examples looked at", n)
+	}
+}
+
+type operationAt struct {
+	method, path string
+	status       int
+}
+
+// responseAt finds an operation that has the named response.
+func responseAt(doc map[string]any, name string) *operationAt {
+	paths := doc["paths"].(map[string]any)
+	for _, path := range slices.Sorted(maps.Keys(paths)) {
+		if strings.Contains(path, "{") {
+			continue
+		}
+		for method, op := range paths[path].(map[string]any) {
+			operation, ok := op.(map[string]any)
+			if !ok {
+				continue
+			}
+			responses, _ := operation["responses"].(map[string]any)
+			for status, r := range responses {
+				if r.(map[string]any)["$ref"] == "#/components/responses/"+name {
+					code, _ := strconv.Atoi(status)
+					return &operationAt{strings.ToUpper(method), path, code}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func TestDescriptionIsServed(t *testing.T) {
+	h := newHarness(t)
+	get := func(method, path string) *http.Response {
+		rec := httptest.NewRecorder()
+		h.handler.ServeHTTP(rec, httptest.NewRequest(method, path, nil))
+		return rec.Result()
+	}
+	for path, want := range map[string]string{
+		"/openapi.yaml": "application/yaml", "/openapi.json": "application/json", "/docs": "text/html", "/docs/": "text/html",
+		"/docs/swagger-ui.css": "text/css", "/docs/swagger-ui-bundle.js": "application/javascript",
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			if res := get(method, path); res.StatusCode != http.StatusOK || !strings.HasPrefix(res.Header.Get("Content-Type"), want) {
+				t.Errorf("%s %s: %d %s", method, path, res.StatusCode, res.Header.Get("Content-Type"))
+			}
+		}
+		if res := get("POST", path); res.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s: %d", path, res.StatusCode)
+		}
+	}
+	if res := get("GET", "/docs/nosuch"); res.StatusCode != http.StatusNotFound {
+		t.Errorf("GET /docs/nosuch: %d", res.StatusCode)
+	}
+}
+
+func TestYAMLToJSON(t *testing.T) {
+	for in, want := range map[string]string{
+		"b: 1\na: [x, true, null, 1.5]\n": `{"b":1,"a":["x",true,null,1.5]}`,
+		"a: &x {b: \"1\"}\nc: *x\n":       `{"a":{"b":"1"},"c":{"b":"1"}}`,
+		"a: {":                            "",
+		"a: 0x1f\n":                       "",
+		"a: 1\na: 2\n":                    "",
+	} {
+		got, err := yamlToJSON([]byte(in))
+		if (err != nil) != (want == "") || err == nil && strings.TrimSpace(string(got)) != want {
+			t.Errorf("yamlToJSON(%q) = %s, %v", in, got, err)
+		}
+	}
+}
