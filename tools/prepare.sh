@@ -45,34 +45,37 @@ install_postgres() {
 	return $status
 }
 
-give_up() {
-	say "$1"
-	say "install these by hand, or leave out what needs them:$opt_out"
-	exit 1
-}
-
 packages='' opt_out=''
-case ${TEST_POSTGRES-} in auto | durable) own_postgres=yes ;; *) own_postgres='' ;; esac
-if [ "$own_postgres" ] && ! has_postgres; then
-	packages="$packages postgresql"
-	opt_out="$opt_out TEST_POSTGRES="
-	say "PostgreSQL's server is not installed (no initdb and postgres in PATH or /usr/lib/postgresql/*/bin)"
-fi
-if [ -n "${TEST_RACE-}" ] && ! has_compiler; then
-	packages="$packages gcc libc6-dev"
-	opt_out="$opt_out TEST_RACE="
-	say "there is no C compiler, which the race detector needs (${CC:-gcc})"
+need() { # what is missing, packages, opt-out
+	say "$1"
+	packages="$packages $2" opt_out="$opt_out $3"
+}
+case ${TEST_POSTGRES-} in
+auto | durable)
+	has_postgres || need "there is no PostgreSQL server (initdb and postgres in PATH or /usr/lib/postgresql/*/bin)" \
+		postgresql TEST_POSTGRES=
+	;;
+esac
+if [ -n "${TEST_RACE-}" ]; then
+	has_compiler || need "there is no C compiler (${CC:-gcc}), which the race detector needs" "gcc libc6-dev" TEST_RACE=
 fi
 # The place for more: Chromium, once the console has tests in a browser.
 [ -n "$packages" ] || exit 0
 
-say "installing Debian's packages$packages; to leave out what needs them: make test$opt_out"
-command -v apt-get >/dev/null || give_up "there is no apt-get here to install$packages with"
-[ "$(id -u)" = 0 ] || command -v sudo >/dev/null || give_up "only root can install$packages, and there is no sudo"
+give_up() {
+	say "cannot install$packages: $1"
+	say "install what is missing by hand, or do without: make test$opt_out"
+	exit 1
+}
+
+command -v apt-get >/dev/null || give_up "there is no apt-get here"
+[ "$(id -u)" = 0 ] || command -v sudo >/dev/null || give_up "that takes root, and there is no sudo"
+[ "$(id -u)" = 0 ] || [ -t 0 ] || sudo -n true 2>/dev/null || give_up "that takes root, and sudo wants a password"
+say "installing Debian's packages$packages; to do without them: make test$opt_out"
 as_root apt-get update >&2 || say "the package lists could not be brought up to date; trying with the old ones"
 for package in $packages; do
 	case $package in
 	postgresql) install_postgres ;;
 	*) install "$package" ;;
-	esac || give_up "installing$packages did not work"
+	esac || give_up "apt-get did not work"
 done

@@ -56,6 +56,11 @@ type gate struct {
 	version  string // of the server we started
 }
 
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
 func (g *gate) run(ctx context.Context) (err error) {
 	start := time.Now()
 	if o, ok := pgcluster.Asked(g.postgres); ok {
@@ -66,14 +71,11 @@ func (g *gate) run(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, cluster.Stop()) }()
 		g.postgres, g.version = cluster.URL(), " "+cluster.Version()
 	}
-	steps := []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"tests on " + strings.Join(g.engines(), " and "), g.test},
-		{"tests under the race detector", g.testRace},
-		{"generated files", g.generated},
+	steps := []step{{"tests on " + strings.Join(g.engines(), " and "), g.test}}
+	if g.race != nil {
+		steps = append(steps, step{"tests under the race detector", g.testRace})
 	}
+	steps = append(steps, step{"generated files", g.generated})
 	for _, s := range steps {
 		since := time.Now()
 		fmt.Fprintf(g.out, "\n== %s\n", s.name)
@@ -101,10 +103,6 @@ func (g *gate) test(ctx context.Context) error {
 
 // testRace runs what is affordable under the race detector.
 func (g *gate) testRace(ctx context.Context) error {
-	if g.race == nil {
-		fmt.Fprintln(g.out, "left out, as TEST_RACE is empty")
-		return nil
-	}
 	packages, err := g.packages(ctx)
 	if err != nil {
 		return err
