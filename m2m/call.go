@@ -116,6 +116,9 @@ func (c *Client) try(ctx context.Context, k call, body []byte, token, session st
 		return fmt.Errorf("m2m: %w", err)
 	}
 	defer resp.Body.Close()
+	if resp.Header.Get(ServerHeader) != "" {
+		c.simlatch.Store(true)
+	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case resp.StatusCode < 200 || resp.StatusCode > 299:

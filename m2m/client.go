@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,6 +46,8 @@ type Client struct {
 	http *http.Client
 
 	renewing chan struct{} // holds one while token or session are renewed
+
+	simlatch atomic.Bool // an answer said that the server is Simlatch
 
 	mu       sync.Mutex // guards what follows
 	token    string
@@ -132,13 +135,26 @@ const (
 	ActionUnassign Action = "Unassign"
 )
 
+// ErrNoDryRun says that a server cannot tell what a request would do.
+var ErrNoDryRun = errors.New("m2m: the server has not said that it is Simlatch; another would carry the request out")
+
 // Plan tells what a request would do, and does nothing. Only Simlatch knows how
-// to: the reference would carry the request out. An answer that shows this has
-// happened is an error that names the request's id.
+// to: the reference would carry the request out, in the case of a lifetime
+// license for ever. So the request is sent only once an answer has had
+// ServerHeader; Plan asks for a token to get one, and fails with ErrNoDryRun if
+// that does not have it.
 func (c *Client) Plan(ctx context.Context, action Action, r LicenseRequest) (Plan, error) {
 	method := http.MethodPost
 	if action == ActionUnassign {
 		method = http.MethodDelete
+	}
+	if !c.simlatch.Load() {
+		if _, err := c.Token(ctx); err != nil {
+			return Plan{}, err
+		}
+		if !c.simlatch.Load() {
+			return Plan{}, ErrNoDryRun
+		}
 	}
 	var out struct {
 		Plan

@@ -141,15 +141,14 @@ func TestOwnKeyEachTime(t *testing.T) {
 
 func TestPlanOnAServerWithoutDryRun(t *testing.T) {
 	p, c := setup(t, nil)
-	p.answer = func(w http.ResponseWriter, r *http.Request, _ string) bool {
-		if r.Header.Get(m2m.DryRunHeader) == "" {
-			return false
-		}
-		put(w, 200, m2m.RequestAccepted{RequestID: "really-done"})
-		return true
+	p.reference = true
+	if _, err := c.Plan(t.Context(), m2m.ActionAssign, request()); !errors.Is(err, m2m.ErrNoDryRun) {
+		t.Errorf("Plan = %v, want ErrNoDryRun", err)
 	}
-	if _, err := c.Plan(t.Context(), m2m.ActionAssign, request()); err == nil || !strings.Contains(err.Error(), "really-done") {
-		t.Errorf("Plan = %v, want an error that names the request", err)
+	for _, s := range p.seen {
+		if strings.Contains(s.Call, "/license/") {
+			t.Errorf("the request was sent: %+v", s)
+		}
 	}
 }
 

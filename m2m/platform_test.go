@@ -22,6 +22,8 @@ type platform struct {
 	sessions int
 	password string
 	seen     []seen
+	// reference has the platform behave as one that is not Simlatch.
+	reference bool
 	// answer, when set, may answer a call instead of the platform.
 	answer func(w http.ResponseWriter, r *http.Request, body string) bool
 }
@@ -49,6 +51,9 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Method + " " + r.URL.EscapedPath(), body, r.Header.Get("Idempotency-Key"),
 		r.Header.Get(m2m.DryRunHeader), r.Header.Get("Content-Type"),
 	})
+	if !p.reference {
+		w.Header().Set(m2m.ServerHeader, "1")
+	}
 	if p.answer != nil && p.answer(w, r, body) {
 		return
 	}

@@ -44,6 +44,11 @@ const SessionHeader = "VZ-M2M-Token"
 // unassign and to change nothing. The reference does not know it.
 const DryRunHeader = "Simlatch-Dry-Run"
 
+// ServerHeader is in every answer of Simlatch's API, and in none of the
+// reference's: whoever sees it knows that DryRunHeader will be obeyed. Its value
+// is the version of what Simlatch adds to the API.
+const ServerHeader = "Simlatch-Api"
+
 // Kinds of identifiers. Requests spell them in lower case, callbacks in upper
 // case, device lists in lower case but for KindListICCID (sections 1.5, 8.2).
 const (

@@ -16,6 +16,7 @@ import (
 
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/m2m"
 )
 
 // call is one HTTP request on its way through the adapter.
@@ -75,6 +76,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, f family, pattern st
 
 	h := w.Header()
 	h.Set(requestIDHeader, c.id)
+	h.Set(m2m.ServerHeader, "1")
 	h.Set("Content-Type", "application/json; charset=UTF-8")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	// Answers hold tokens, passwords and what changes at any moment.
