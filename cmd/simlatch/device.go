@@ -61,6 +61,9 @@ func runDeviceImport(cmd *cobra.Command, path, account string) error {
 	}
 	return withStore(cmd, func(s *store.Store) error {
 		reader := server.DeviceReader{Name: name, Warn: importWarnings(messages)}
+		reader.FindAccount = func(name license.AccountName) (license.AccountName, error) {
+			return findAccount(cmd, s, string(name))
+		}
 		if account != "" {
 			a, err := findAccount(cmd, s, account)
 			if err != nil {
@@ -77,7 +80,7 @@ func runDeviceImport(cmd *cobra.Command, path, account string) error {
 		}
 		result, err := s.Import(cmd.Context(), reader.Read(bufio.NewReaderSize(in, 1<<20)), time.Now(), progress)
 		if err != nil {
-			return fmt.Errorf("nothing was imported: %w", err)
+			return fmt.Errorf("nothing was imported: %w", reader.Locate(err))
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%d added, %d unchanged\n", result.Added, result.Unchanged)
 		return nil

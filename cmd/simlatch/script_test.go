@@ -129,7 +129,7 @@ func startProcess(dir string, log io.Writer, args ...string) (*process, error) {
 	line, err := lines.ReadString('\n')
 	if err != nil {
 		p.kill()
-		return nil, fmt.Errorf("simlatch %s ended before it was ready (%v); its log tells why", strings.Join(args, " "), p.ended)
+		return nil, fmt.Errorf("simlatch %s ended before it was ready; its log tells why: %w", strings.Join(args, " "), p.ended)
 	}
 	p.url = line[strings.LastIndexByte(line, ' ')+1 : len(line)-1]
 	p.reader.Go(func() { _, _ = io.Copy(io.Discard, lines) }) // ends with the process

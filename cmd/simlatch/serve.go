@@ -159,7 +159,7 @@ func newLogger(s streams, format string, level slog.Level) *slog.Logger {
 	file, isFile := s.err.(*os.File)
 	terminal := isFile && isatty.IsTerminal(file.Fd())
 	if format == "text" || format == "auto" && terminal {
-		return slog.New(tint.NewHandler(s.err, &tint.Options{
+		return slog.New(tint.NewTextHandler(s.err, &tint.Options{
 			Level: level, TimeFormat: time.TimeOnly, NoColor: !terminal || os.Getenv("NO_COLOR") != "",
 		}))
 	}

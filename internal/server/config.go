@@ -140,8 +140,12 @@ func (c Config) checkNumbers() error {
 		flag  string
 		value time.Duration
 	}{
-		{"carrier-delay", c.CarrierDelay}, {"callback-interval", c.CallbackInterval}, {"callback-timeout", c.CallbackTimeout},
-		{"retention", c.Retention}, {"grace", c.Grace}, {"drain-delay", c.DrainDelay},
+		{"carrier-delay", c.CarrierDelay},
+		{"callback-interval", c.CallbackInterval},
+		{"callback-timeout", c.CallbackTimeout},
+		{"retention", c.Retention},
+		{"grace", c.Grace},
+		{"drain-delay", c.DrainDelay},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("--%s %v: a time cannot be negative", d.flag, d.value)

@@ -32,8 +32,8 @@ type DeviceReader struct {
 	// IMEI with a wrong check digit. Nil tells nobody.
 	Warn func(warning string)
 
-	asked, found license.AccountName // the last account looked for
-	lines        []int32             // on which line each SIM stood
+	found map[license.AccountName]license.AccountName // by FindAccount
+	lines []int32                                     // on which line each SIM stood
 }
 
 // ReadDevices reads the SIMs of a CSV file with a header line. The columns are
@@ -61,7 +61,7 @@ func (d *DeviceReader) Locate(err error) error {
 // Read reads the SIMs of r, as ReadDevices does.
 func (d *DeviceReader) Read(r io.Reader) iter.Seq2[license.SIM, error] {
 	return func(yield func(license.SIM, error) bool) {
-		d.lines = nil
+		d.lines, d.found = nil, map[license.AccountName]license.AccountName{}
 		lines := csv.NewReader(withoutBOM(r))
 		lines.ReuseRecord = true
 		header, err := lines.Read()
@@ -135,13 +135,14 @@ func (d *DeviceReader) sim(columns []int, record []string, line int) (license.SI
 	if err != nil || d.FindAccount == nil {
 		return sim, err
 	}
-	if sim.Account != d.asked || d.found == "" {
-		d.asked = sim.Account
-		if d.found, err = d.FindAccount(d.asked); err != nil {
+	account, ok := d.found[sim.Account]
+	if !ok {
+		if account, err = d.FindAccount(sim.Account); err != nil {
 			return sim, err
 		}
+		d.found[sim.Account] = account
 	}
-	sim.Account = d.found
+	sim.Account = account
 	return sim, nil
 }
 

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+	"fmt"
 	"iter"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/store"
 )
 
 // collect reads a sequence up to its first error.
@@ -81,5 +84,46 @@ func TestDeviceReaderWarns(t *testing.T) {
 	want := []string{"f.csv:2: the check digit of IMEI 490154203237510 should be 8"}
 	if diff := cmp.Diff(want, warnings); diff != "" {
 		t.Errorf("warnings: (-want +got)\n%s", diff)
+	}
+}
+
+func TestDeviceReaderFindsAccounts(t *testing.T) {
+	const text = "account,imei,iccid\n" +
+		"000012345600001,490154203237518,89148000000000000012\n" +
+		"0000123456-00001,490154203237526,89148000000000000020\n" +
+		"000012345600001,490154203237534,89148000000000000038\n" +
+		"0000999999-00001,490154203237542,89148000000000000046\n"
+	asked := 0
+	r := DeviceReader{Name: "f.csv", FindAccount: func(a license.AccountName) (license.AccountName, error) {
+		asked++
+		if a.Folded() != "000012345600001" {
+			return "", license.ErrNotFound
+		}
+		return "0000123456-00001", nil
+	}}
+	sims, err := collect(r.Read(strings.NewReader(text)))
+	if !errors.Is(err, license.ErrNotFound) || !strings.HasPrefix(err.Error(), "f.csv:5: ") {
+		t.Errorf("Read = %v, want the fifth line's account not found", err)
+	}
+	if len(sims) != 3 || sims[0].Account != "0000123456-00001" || sims[2].Account != "0000123456-00001" || asked != 3 {
+		t.Errorf("Read = %v after asking %d times, want three SIMs of one account after asking for each name once", sims, asked)
+	}
+}
+
+func TestDeviceReaderLocates(t *testing.T) {
+	const text = "account,imei,iccid\n" +
+		"0000123456-00001,490154203237518,89148000000000000012\n\n" +
+		"0000123456-00001,490154203237526,89148000000000000020\n"
+	r := DeviceReader{Name: "f.csv"}
+	sims, err := collect(r.Read(strings.NewReader(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conflict := &store.ConflictError{SIM: sims[1], Index: 2, Reason: "of the test"}
+	if got := r.Locate(fmt.Errorf("importing: %w", conflict)); !strings.HasPrefix(got.Error(), "f.csv:4: ") || !errors.Is(got, conflict) {
+		t.Errorf("Locate = %v, want line 4", got)
+	}
+	if got := r.Locate(license.ErrNotFound); got.Error() != license.ErrNotFound.Error() {
+		t.Errorf("Locate = %v, want the error as it was", got)
 	}
 }

@@ -53,7 +53,11 @@ func TestExchanges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer runner.Close()
+		t.Cleanup(func() {
+			if err := runner.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 		for _, x := range exchanges {
 			t.Run(x.Name, func(t *testing.T) {
 				if result := runner.Run(t.Context(), x); !result.OK() {

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -126,20 +127,43 @@ func sqliteConfig(t *testing.T) Config {
 	return Config{Database: "sqlite:" + filepath.Join(t.TempDir(), "simlatch.db")}
 }
 
-// getJSON gets a path and decodes the answer, which must have a status.
-func (r *running) getJSON(t *testing.T, path string, status int) map[string]any {
+// fetched is the answer to a GET.
+type fetched struct {
+	status   int
+	body     []byte
+	protocol string
+	tls      *tls.ConnectionState
+}
+
+func fetch(t *testing.T, client *http.Client, url string) (f fetched, err error) {
 	t.Helper()
-	answer, err := http.Get(r.URL() + path)
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	answer, err := client.Do(q)
+	if err != nil {
+		return f, err
+	}
 	defer answer.Body.Close()
+	f = fetched{status: answer.StatusCode, protocol: answer.Proto, tls: answer.TLS}
+	f.body, err = io.ReadAll(answer.Body)
+	return f, err
+}
+
+// getJSON gets a path and decodes the answer, which must have a status.
+func (r *running) getJSON(t *testing.T, path string, status int) map[string]any {
+	t.Helper()
+	answer, err := fetch(t, http.DefaultClient, r.URL()+path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var body map[string]any
-	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil {
+	if err := json.Unmarshal(answer.body, &body); err != nil {
 		t.Fatalf("GET %s: %v", path, err)
 	}
-	if answer.StatusCode != status {
-		t.Errorf("GET %s = %d %v, want %d", path, answer.StatusCode, body, status)
+	if answer.status != status {
+		t.Errorf("GET %s = %d %v, want %d", path, answer.status, body, status)
 	}
 	return body
 }

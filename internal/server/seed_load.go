@@ -38,11 +38,11 @@ func firstFew(ctx context.Context, log *slog.Logger) (warn func(string), finish 
 	n := 0
 	return func(warning string) {
 			if n++; n <= most {
-				log.WarnContext(ctx, warning)
+				log.WarnContext(ctx, "the seed has something doubtful", "what", warning)
 			}
 		}, func() {
 			if n > most {
-				log.WarnContext(ctx, "more warnings were not shown", "warnings", n-most)
+				log.WarnContext(ctx, "the seed has more that is doubtful, which is not shown", "warnings", n-most)
 			}
 		}
 }

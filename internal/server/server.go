@@ -147,6 +147,9 @@ func (s *Server) wire() error {
 // only serves there is neither, and other nodes do the work.
 func (s *Server) newWorker() (api.Work, error) {
 	if s.cfg.ServeOnly {
+		if s.store.Engine() == "sqlite" {
+			s.log.Warn("this node leaves the carrier to others, and a SQLite database has no other: requests will stay pending")
+		}
 		return noWork{}, nil
 	}
 	carrier, err := s.cfg.newCarrier()
@@ -169,6 +172,7 @@ func (s *Server) newHTTP(secure *tls.Config) *http.Server {
 		Handler:           s.handler(),
 		TLSConfig:         secure,
 		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      2 * time.Minute, // from the head of the request to the end of the answer
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		// What clients do wrong on a connection, such as a failed handshake,

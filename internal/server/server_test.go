@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -27,14 +26,9 @@ func TestServer(t *testing.T) {
 		if version["carrier"] != "simulated" || version["licensesAreReal"] != false || version["engine"] != r.store.Engine() {
 			t.Errorf("/version = %v", version)
 		}
-		answer, err := http.Get(r.URL() + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		metrics, err := io.ReadAll(answer.Body)
-		if err != nil || !strings.Contains(string(metrics), "go_goroutines") {
-			t.Errorf("/metrics = %v, %.200s", err, metrics)
+		metrics, err := fetch(t, http.DefaultClient, r.URL()+"/metrics")
+		if err != nil || !strings.Contains(string(metrics.body), "go_goroutines") {
+			t.Errorf("/metrics = %v, %.200s", err, metrics.body)
 		}
 		if err := r.end(); err != nil {
 			t.Errorf("Run = %v", err)
@@ -42,7 +36,7 @@ func TestServer(t *testing.T) {
 		if !strings.Contains(r.log.String(), "no SIM is really licensed") {
 			t.Error("the log does not say that the carrier is simulated")
 		}
-		if _, err := http.Get(r.URL() + "/healthz"); err == nil {
+		if _, err := fetch(t, http.DefaultClient, r.URL()+"/healthz"); err == nil {
 			t.Error("the server answers after its end")
 		}
 	})
@@ -105,7 +99,7 @@ func noDrift(t *testing.T, r *running) {
 func TestDrain(t *testing.T) {
 	onEachEngine(t, func(t *testing.T, cfg Config) {
 		cfg.Seed = writeFile(t, t.TempDir(), "seed.yaml", goodSeed)
-		cfg.DrainDelay = 300 * time.Millisecond
+		cfg.DrainDelay = time.Second
 		first := startServer(t, cfg)
 		c := first.login(t)
 		hold := make(chan struct{})
@@ -114,12 +108,11 @@ func TestDrain(t *testing.T) {
 		<-listener.arrived
 		first.stop()
 		eventually(t, "readyz fails while the server drains", func() bool {
-			answer, err := http.Get(first.URL() + "/readyz")
+			answer, err := fetch(t, http.DefaultClient, first.URL()+"/readyz")
 			if err != nil {
 				t.Fatalf("readyz did not fail before the server was gone: %v", err)
 			}
-			defer answer.Body.Close()
-			return answer.StatusCode == http.StatusServiceUnavailable
+			return answer.status == http.StatusServiceUnavailable
 		})
 		close(hold)
 		if err := first.end(); err != nil {

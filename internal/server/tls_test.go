@@ -45,16 +45,15 @@ func writeCertificate(t *testing.T, dir, name string) (certFile, keyFile string)
 func shown(t *testing.T, url string) (name, protocol string) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the test looks at it itself
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 		ForceAttemptHTTP2: true,
 	}}
 	defer client.CloseIdleConnections()
-	answer, err := client.Get(url + "/healthz")
+	answer, err := fetch(t, client, url+"/healthz")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
-	return answer.TLS.PeerCertificates[0].Subject.CommonName, answer.Proto
+	return answer.tls.PeerCertificates[0].Subject.CommonName, answer.protocol
 }
 
 func TestTLSReload(t *testing.T) {
@@ -65,8 +64,9 @@ func TestTLSReload(t *testing.T) {
 	if name, protocol := shown(t, r.URL()); name != "first" || protocol != "HTTP/2.0" {
 		t.Errorf("the certificate is of %q over %s, want first over HTTP/2.0", name, protocol)
 	}
-	old := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11} //nolint:gosec // must be refused
-	if conn, err := tls.Dial("tcp", r.listener.Addr().String(), old); err == nil {
+	old := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}
+	dialer := tls.Dialer{Config: old}
+	if conn, err := dialer.DialContext(t.Context(), "tcp", r.listener.Addr().String()); err == nil {
 		_ = conn.Close()
 		t.Error("TLS 1.1 was accepted")
 	}
