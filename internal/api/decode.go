@@ -118,7 +118,7 @@ func licenseBody(c *call) (*m2m.LicenseRequest, error) {
 }
 
 // decodeLicense decodes the one body that can be large, token by token: it means
-// the same as decodeJSON, in a quarter of the time and with hardly an
+// the same as decodeJSON, in half the time and with hardly an
 // allocation. The strings of the result are parts of one copy of the body, its
 // identifiers parts of a few large slices.
 func decodeLicense(body []byte) (*m2m.LicenseRequest, error) {
