@@ -20,7 +20,7 @@ func TestStuck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	if _, err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}

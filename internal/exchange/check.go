@@ -140,6 +140,8 @@ func (c *checker) placeholder(s string) error {
 
 // kinds are the placeholders that fits knows.
 func kinds() []string {
-	return []string{"any", "string", "text", "bool", "array", "object", "int",
-		"uuid", "uuid4", "time", "contains", "matches", "atmost", "set"}
+	return []string{
+		"any", "string", "text", "bool", "array", "object", "int",
+		"uuid", "uuid4", "time", "contains", "matches", "atmost", "set",
+	}
 }

@@ -67,16 +67,24 @@ func TestParse(t *testing.T) {
 		Steps: []Step{
 			{
 				Name: "the label: it has a colon", Listener: []int{503, 200},
-				Request: Request{Method: "POST", Path: "/path?x=${a}", Chunked: true, HasBody: true, Body: `{"a": 1}`,
-					Headers: []Header{{Name: "X-One", Value: "1"}, {Name: "Authorization", Without: true}}},
-				Response: Message{Status: 200, Body: `{"b": "<any>"}`,
-					Headers: []Header{{Name: "Allow", Value: "<set GET>"}, {Name: "Location", Without: true}}},
+				Request: Request{
+					Method: "POST", Path: "/path?x=${a}", Chunked: true, HasBody: true, Body: `{"a": 1}`,
+					Headers: []Header{{Name: "X-One", Value: "1"}, {Name: "Authorization", Without: true}},
+				},
+				Response: Message{
+					Status: 200, Body: `{"b": "<any>"}`,
+					Headers: []Header{{Name: "Allow", Value: "<set GET>"}, {Name: "Location", Without: true}},
+				},
 				Repeat: true, Callbacks: []Callback{one, two}, Silence: true,
 			},
-			{Name: `GET /${x} (case 1: x "1", y "")`, Vars: map[string]string{"x": "1", "y": ""},
-				Request: Request{Method: "GET", Path: "/${x}"}, Response: Message{Status: 404}},
-			{Name: `GET /${x} (case 2: x "2", y "two words")`, Vars: map[string]string{"x": "2", "y": "two words"},
-				Request: Request{Method: "GET", Path: "/${x}"}, Response: Message{Status: 404}},
+			{
+				Name: `GET /${x} (case 1: x "1", y "")`, Vars: map[string]string{"x": "1", "y": ""},
+				Request: Request{Method: "GET", Path: "/${x}"}, Response: Message{Status: 404},
+			},
+			{
+				Name: `GET /${x} (case 2: x "2", y "two words")`, Vars: map[string]string{"x": "2", "y": "two words"},
+				Request: Request{Method: "GET", Path: "/${x}"}, Response: Message{Status: 404},
+			},
 			{Name: "last", Request: Request{Method: "DELETE", Path: "/"}, Response: Message{Status: 200}},
 		},
 	}
@@ -145,8 +153,10 @@ devices:
   - {account: "0001", imei: "3", iccid: "4", mdn: "5"} # d2
   - {account: "0001", imei: "6", iccid: "7"}
 `))
-	want := map[string]string{"app.key": "k", "app.secret": "s", "user.name": "u", "user.password": "p", "account": "0001",
-		"d1.imei": "1", "d1.iccid": "2", "d2.imei": "3", "d2.iccid": "4", "d2.mdn": "5"}
+	want := map[string]string{
+		"app.key": "k", "app.secret": "s", "user.name": "u", "user.password": "p", "account": "0001",
+		"d1.imei": "1", "d1.iccid": "2", "d2.imei": "3", "d2.iccid": "4", "d2.mdn": "5",
+	}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Errorf("Variables: %v (-want +got):\n%s", err, d)
 	}

@@ -153,8 +153,10 @@ func (r *run) prepare(ctx context.Context) error {
 }
 
 func (r *run) token(ctx context.Context) (string, error) {
-	return r.setUp(ctx, "access_token", Request{Method: "POST", Path: "/api/ts/v1/oauth2/token",
-		Body: "grant_type=client_credentials", HasBody: true})
+	return r.setUp(ctx, "access_token", Request{
+		Method: "POST", Path: "/api/ts/v1/oauth2/token",
+		Body: "grant_type=client_credentials", HasBody: true,
+	})
 }
 
 func (r *run) login(ctx context.Context) (string, error) {

@@ -113,8 +113,10 @@ func tinyRunner(t *testing.T, s *tiny, offers ...Need) *Runner {
 	t.Helper()
 	r, err := NewRunner(Config{
 		URL: s.URL + "/", Offers: offers, Patience: 200 * time.Millisecond, Quiet: 20 * time.Millisecond,
-		Vars: map[string]string{"user.name": "u", "user.password": "p", "app.key": "k", "app.secret": "x",
-			"account": "0001", "d1.iccid": "11", "d1.imei": "12", "d2.iccid": "21", "d2.imei": "22"},
+		Vars: map[string]string{
+			"user.name": "u", "user.password": "p", "app.key": "k", "app.secret": "x",
+			"account": "0001", "d1.iccid": "11", "d1.imei": "12", "d2.iccid": "21", "d2.imei": "22",
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -138,28 +140,50 @@ func parse(t *testing.T, text string) Exchange {
 
 func TestRunnerSends(t *testing.T) {
 	tests := []struct{ name, request, want string }{
-		{"a body", "-- request --\nPOST /a?b=${account}\n\n{}\n",
-			`POST /a?b=0001 length=2 auth="Bearer b" token="s" type="application/json" body="{}"`},
-		{"no body", "-- request --\nGET /a\n",
-			`GET /a length=0 auth="Bearer b" token="s" type="" body=""`},
-		{"an empty body", "-- request --\nPOST /a\n\n",
-			`POST /a length=0 auth="Bearer b" token="s" type="" body=""`},
-		{"DELETE with a body", "-- request --\nDELETE /a\n\n{}\n",
-			`DELETE /a length=2 auth="Bearer b" token="s" type="application/json" body="{}"`},
-		{"chunked", "-- request chunked --\nPOST /a\n\n{}\n",
-			`POST /a length=-1 auth="Bearer b" token="s" type="application/json" body="{}"`},
-		{"hex", "-- request hex --\nPOST /a\n\n7b ff\n00 7d\n",
-			`POST /a length=4 auth="Bearer b" token="s" type="application/json" body="{\xff\x00}"`},
-		{"no headers", "-- request --\nPOST /a\n!Authorization\n!vz-m2m-token\n!Content-Type\n\n{}\n",
-			`POST /a length=2 auth="" token="" type="" body="{}"`},
-		{"other headers", "-- request --\nPOST /a\naUTHORIZATION: x\nvz-m2m-token: y\nCONTENT-TYPE: z\n\n{}\n",
-			`POST /a length=2 auth="x" token="y" type="z" body="{}"`},
-		{"login", "-- request --\nPOST /m2m/v1/session/login\n\n{}\n",
-			`POST /m2m/v1/session/login length=2 auth="Bearer b" token="" type="application/json" body="{}"`},
-		{"token", "-- request --\nPOST /ts/v1/oauth2/revoke\n\ntoken=${bearer}\n",
-			`POST /ts/v1/oauth2/revoke length=7 auth="Basic azp4" token="" type="application/x-www-form-urlencoded" body="token=b"`},
-		{"path that is not clean", "-- request --\nGET /a//b/../c/\n",
-			`GET /a//b/../c/ length=0 auth="Bearer b" token="s" type="" body=""`},
+		{
+			"a body", "-- request --\nPOST /a?b=${account}\n\n{}\n",
+			`POST /a?b=0001 length=2 auth="Bearer b" token="s" type="application/json" body="{}"`,
+		},
+		{
+			"no body", "-- request --\nGET /a\n",
+			`GET /a length=0 auth="Bearer b" token="s" type="" body=""`,
+		},
+		{
+			"an empty body", "-- request --\nPOST /a\n\n",
+			`POST /a length=0 auth="Bearer b" token="s" type="" body=""`,
+		},
+		{
+			"DELETE with a body", "-- request --\nDELETE /a\n\n{}\n",
+			`DELETE /a length=2 auth="Bearer b" token="s" type="application/json" body="{}"`,
+		},
+		{
+			"chunked", "-- request chunked --\nPOST /a\n\n{}\n",
+			`POST /a length=-1 auth="Bearer b" token="s" type="application/json" body="{}"`,
+		},
+		{
+			"hex", "-- request hex --\nPOST /a\n\n7b ff\n00 7d\n",
+			`POST /a length=4 auth="Bearer b" token="s" type="application/json" body="{\xff\x00}"`,
+		},
+		{
+			"no headers", "-- request --\nPOST /a\n!Authorization\n!vz-m2m-token\n!Content-Type\n\n{}\n",
+			`POST /a length=2 auth="" token="" type="" body="{}"`,
+		},
+		{
+			"other headers", "-- request --\nPOST /a\naUTHORIZATION: x\nvz-m2m-token: y\nCONTENT-TYPE: z\n\n{}\n",
+			`POST /a length=2 auth="x" token="y" type="z" body="{}"`,
+		},
+		{
+			"login", "-- request --\nPOST /m2m/v1/session/login\n\n{}\n",
+			`POST /m2m/v1/session/login length=2 auth="Bearer b" token="" type="application/json" body="{}"`,
+		},
+		{
+			"token", "-- request --\nPOST /ts/v1/oauth2/revoke\n\ntoken=${bearer}\n",
+			`POST /ts/v1/oauth2/revoke length=7 auth="Basic azp4" token="" type="application/x-www-form-urlencoded" body="token=b"`,
+		},
+		{
+			"path that is not clean", "-- request --\nGET /a//b/../c/\n",
+			`GET /a//b/../c/ length=0 auth="Bearer b" token="s" type="" body=""`,
+		},
 	}
 	s := newTiny(t)
 	r := tinyRunner(t, s)
@@ -204,8 +228,10 @@ func TestRunnerCompares(t *testing.T) {
 		{"another body", "-- request --\nGET /a\n-- response --\n200\n\n{\"a\": 1}\n", []string{"body.a"}},
 		{"a header", "-- request --\nGET /a\n-- response --\n200\nAllow: GET\n", []string{"header Allow"}},
 		{"an empty answer", "-- request --\nGET /empty\n-- response --\n200\n", []string{"body"}},
-		{"an error without its members", "-- request --\nGET /bad\n-- response --\n400\n",
-			[]string{"header Content-Type", "body.errorCode", "body.errorMessage"}},
+		{
+			"an error without its members", "-- request --\nGET /bad\n-- response --\n400\n",
+			[]string{"header Content-Type", "body.errorCode", "body.errorMessage"},
+		},
 		{"a long error", "-- request --\nPOST /echo\n\n{\"errorCode\": \"c\", \"errorMessage\": \"${repeat 9000 m}\"}\n-- response --\n418\n", []string{"body"}},
 		{"a redirect is not followed", "-- request --\nGET /redirect\n-- response --\n302\nLocation: /elsewhere\n", []string{"body"}},
 		{"eventually", "-- request --\nGET /poll\n-- response eventually --\n200\n\n{\"polls\": 3}\n", nil},

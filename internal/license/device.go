@@ -162,7 +162,7 @@ type SIM struct {
 	Request    RequestID // the request that last touched that license
 }
 
-// DeviceFilter selects the SIMs of a device list. The zero value of a field
+// DeviceFilter selects SIMs of some accounts. The zero value of another field
 // selects all.
 type DeviceFilter struct {
 	Accounts []AccountName

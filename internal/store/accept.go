@@ -263,8 +263,10 @@ func createTasks(tx *tx, p license.AcceptParams, list []taken) (leased []license
 			continue
 		}
 		lines[i] = []any{t.device.ICCID, 1, micros(p.LeaseUntil), t.prior}
-		leased = append(leased, license.Task{Request: r.ID, Account: r.Account, SKU: r.SKU, Action: r.Action,
-			Device: t.device, At: r.At, Lease: 1, Until: p.LeaseUntil})
+		leased = append(leased, license.Task{
+			Request: r.ID, Account: r.Account, SKU: r.SKU, Action: r.Action,
+			Device: t.device, At: r.At, Lease: 1, Until: p.LeaseUntil,
+		})
 	}
 	param, err := lines.param()
 	if err != nil {

@@ -19,11 +19,15 @@ func BenchmarkDevice(b *testing.B) {
 		}{{"1", 1}, {"100", 100}, {"10000", 10000}} {
 			b.Run(e.Name+"/request="+size.name, func(b *testing.B) {
 				s := e.NewDatabase(b).Open(b)
-				sims := storetest.Seed(b, s, storetest.Fixture{SIMs: max(b.N, size.devices),
-					Pools: map[license.SKU]int64{license.SKUFlexible: 100_000_000}})
+				sims := storetest.Seed(b, s, storetest.Fixture{
+					SIMs:  max(b.N, size.devices),
+					Pools: map[license.SKU]int64{license.SKUFlexible: 100_000_000},
+				})
 				now := storetest.Start()
-				if err := s.PutListener(b.Context(), license.Listener{Account: storetest.Account,
-					Service: license.CarrierService, URL: "https://example.com/"}, now); err != nil {
+				if err := s.PutListener(b.Context(), license.Listener{
+					Account: storetest.Account,
+					Service: license.CarrierService, URL: "https://example.com/",
+				}, now); err != nil {
 					b.Fatal(err)
 				}
 				b.ReportAllocs()
@@ -42,9 +46,11 @@ func BenchmarkDevice(b *testing.B) {
 					}
 					for tasks := a.Tasks; len(tasks) > 0; {
 						k := min(500, len(tasks))
-						settled, err := s.SettleTasks(b.Context(), license.SettleParams{Now: now,
+						settled, err := s.SettleTasks(b.Context(), license.SettleParams{
+							Now:      now,
 							Outcomes: outcomes(tasks[:k], license.Done), LeaseUntil: now.Add(time.Minute),
-							Room: map[license.AccountName]int{storetest.Account: k}})
+							Room: map[license.AccountName]int{storetest.Account: k},
+						})
 						if err != nil {
 							b.Fatal(err)
 						}

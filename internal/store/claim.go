@@ -126,9 +126,11 @@ func (s *Store) ClaimTasks(ctx context.Context, p license.ClaimParams) ([]licens
 // ClaimCallbacks leases due callbacks of an account, to be sent to its listener.
 func (s *Store) ClaimCallbacks(ctx context.Context, p license.ClaimParams) ([]license.Callback, error) {
 	callbacks, err := claimTasks(ctx, s, license.PhaseListener, p, func(c claimed, t license.Task) license.Callback {
-		return license.Callback{Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
+		return license.Callback{
+			Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
 			OK: c.outcome == license.Done.String(), Code: c.code, Comment: c.comment,
-			Attempt: c.attempt, Round: c.round, Lease: c.lease, Until: t.Until}
+			Attempt: c.attempt, Round: c.round, Lease: c.lease, Until: t.Until,
+		}
 	})
 	return callbacks, s.failed("claiming callbacks", err)
 }

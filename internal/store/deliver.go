@@ -63,13 +63,16 @@ func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []li
 	list := make(rows, 0, len(given))
 	for _, key := range sortedKeys(given) {
 		d := given[key]
-		line := []any{key.request, key.iccid, d.Callback.Lease, license.PhaseEnded, nil, 1,
-			d.Status, d.Latency.Microseconds(), micros(now)}
+		line := []any{
+			key.request, key.iccid, d.Callback.Lease, license.PhaseEnded, nil, 1,
+			d.Status, d.Latency.Microseconds(), micros(now),
+		}
 		switch d.Verdict {
 		case license.Again:
 			line[3], line[4], line[8] = license.PhaseListener, micros(d.Due), 0
 		case license.Unsent:
 			line[5] = 0
+		case license.Delivered, license.Exhausted:
 		}
 		list = append(list, line)
 	}
@@ -91,8 +94,10 @@ func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []li
 	var attempts rows
 	for _, key := range won {
 		if d := given[key]; d.Verdict == license.Again || d.Verdict == license.Exhausted {
-			attempts = append(attempts, []any{key.request, key.iccid, d.Callback.Round, d.Callback.Attempt + 1,
-				micros(d.At), d.Status, d.Latency.Microseconds(), clean(string(d.Answer), maxAnswer)})
+			attempts = append(attempts, []any{
+				key.request, key.iccid, d.Callback.Round, d.Callback.Attempt + 1,
+				micros(d.At), d.Status, d.Latency.Microseconds(), clean(string(d.Answer), maxAnswer),
+			})
 		}
 	}
 	if len(attempts) == 0 {

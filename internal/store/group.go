@@ -52,8 +52,10 @@ type call struct {
 }
 
 func newGroup(s *Store, db *sql.DB, conn *sql.Conn) *group {
-	g := &group{s: s, db: db, conn: conn, stmts: map[string]*sql.Stmt{}, done: make(chan struct{}),
-		wake: make(chan struct{}, 1), queues: map[license.AccountName][]*call{}}
+	g := &group{
+		s: s, db: db, conn: conn, stmts: map[string]*sql.Stmt{}, done: make(chan struct{}),
+		wake: make(chan struct{}, 1), queues: map[license.AccountName][]*call{},
+	}
 	go g.run()
 	return g
 }
@@ -174,7 +176,7 @@ func (g *group) commit(calls []*call) {
 			c.finish(err)
 		}
 	default:
-		g.s.log.Warn("a group of writes is run one by one", "writes", len(live), errAttr(err))
+		g.s.log.Warn("a group of writes is run one by one", "writes", len(live), "error", err)
 		for _, c := range live {
 			g.commit([]*call{c})
 		}
@@ -249,7 +251,7 @@ func runCall(t *tx, fn func(*tx) error) (err error) {
 }
 
 func (g *group) exec(text string, args []any) (sql.Result, error) {
-	stmt, err := g.prepare(text)
+	stmt, err := g.prepare(text) //nolint:sqlclosecheck // kept for the next time, until the group closes
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +259,7 @@ func (g *group) exec(text string, args []any) (sql.Result, error) {
 }
 
 func (g *group) query(text string, args []any) (*sql.Rows, error) {
-	stmt, err := g.prepare(text)
+	stmt, err := g.prepare(text) //nolint:sqlclosecheck // kept for the next time, until the group closes
 	if err != nil {
 		return nil, err
 	}

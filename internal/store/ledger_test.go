@@ -53,7 +53,8 @@ func (b *bench) accept(action license.Action, sku license.SKU, sims ...license.S
 func (b *bench) claim(n int) []license.Task {
 	b.t.Helper()
 	tasks, err := b.s.ClaimTasks(b.t.Context(), license.ClaimParams{
-		Account: storetest.Account, Now: b.now, Until: b.now.Add(20 * time.Second), Limit: n})
+		Account: storetest.Account, Now: b.now, Until: b.now.Add(20 * time.Second), Limit: n,
+	})
 	if err != nil {
 		b.t.Fatalf("ClaimTasks: %v", err)
 	}
@@ -63,7 +64,8 @@ func (b *bench) claim(n int) []license.Task {
 func (b *bench) claimCallbacks(n int) []license.Callback {
 	b.t.Helper()
 	callbacks, err := b.s.ClaimCallbacks(b.t.Context(), license.ClaimParams{
-		Account: storetest.Account, Now: b.now, Until: b.now.Add(20 * time.Second), Limit: n})
+		Account: storetest.Account, Now: b.now, Until: b.now.Add(20 * time.Second), Limit: n,
+	})
 	if err != nil {
 		b.t.Fatalf("ClaimCallbacks: %v", err)
 	}
@@ -147,8 +149,10 @@ func TestLifeOfALicense(t *testing.T) {
 		if len(tasks) != 4 {
 			t.Fatalf("claimed %d tasks, want 4", len(tasks))
 		}
-		want := license.Task{Request: assign, Account: storetest.Account, SKU: sku, Action: license.Assign,
-			Device: b.sims[0].Device, At: b.now, Lease: 2, Until: b.now.Add(20 * time.Second)}
+		want := license.Task{
+			Request: assign, Account: storetest.Account, SKU: sku, Action: license.Assign,
+			Device: b.sims[0].Device, At: b.now, Lease: 2, Until: b.now.Add(20 * time.Second),
+		}
 		if diff := cmp.Diff(want, tasks[0]); diff != "" {
 			t.Errorf("the first task (-want +got):\n%s", diff)
 		}
@@ -344,8 +348,10 @@ func TestBornLeased(t *testing.T) {
 		if rest := b.claim(10); len(rest) != 2 {
 			t.Errorf("claimed %d, want the 2 that were not leased", len(rest))
 		}
-		settled, err := s.SettleTasks(t.Context(), license.SettleParams{Now: b.now, Outcomes: outcomes(a.Tasks, license.Done),
-			Room: map[license.AccountName]int{storetest.Account: 2}, LeaseUntil: b.now.Add(20 * time.Second)})
+		settled, err := s.SettleTasks(t.Context(), license.SettleParams{
+			Now: b.now, Outcomes: outcomes(a.Tasks, license.Done),
+			Room: map[license.AccountName]int{storetest.Account: 2}, LeaseUntil: b.now.Add(20 * time.Second),
+		})
 		if err != nil || len(settled.Callbacks) != 2 || !settled.More || settled.Counted != 3 {
 			t.Fatalf("SettleTasks: %+v, %v; want two callbacks, more, three counted", settled, err)
 		}
@@ -364,8 +370,10 @@ func TestBornLeased(t *testing.T) {
 
 func (b *bench) listen() {
 	b.t.Helper()
-	err := b.s.PutListener(b.t.Context(), license.Listener{Account: storetest.Account, Service: license.CarrierService,
-		URL: "https://example.com/", Username: "user", Password: "secret"}, b.now)
+	err := b.s.PutListener(b.t.Context(), license.Listener{
+		Account: storetest.Account, Service: license.CarrierService,
+		URL: "https://example.com/", Username: "user", Password: "secret",
+	}, b.now)
 	if err != nil {
 		b.t.Fatalf("PutListener: %v", err)
 	}
@@ -377,8 +385,10 @@ func (b *bench) finish(c license.Callback, v license.DeliveryVerdict) {
 	if v == license.Delivered {
 		status = 200
 	}
-	err := b.s.FinishCallbacks(b.t.Context(), b.now, []license.Delivery{{Callback: c, Verdict: v, Status: status,
-		Latency: time.Millisecond, Answer: []byte("no\x00\xff"), At: b.now, Due: b.now.Add(5 * time.Minute)}})
+	err := b.s.FinishCallbacks(b.t.Context(), b.now, []license.Delivery{{
+		Callback: c, Verdict: v, Status: status,
+		Latency: time.Millisecond, Answer: []byte("no\x00\xff"), At: b.now, Due: b.now.Add(5 * time.Minute),
+	}})
 	if err != nil {
 		b.t.Fatalf("FinishCallbacks: %v", err)
 	}

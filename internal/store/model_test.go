@@ -63,8 +63,10 @@ const modelSIMs = 6
 
 func newMachine(t *testing.T, s *store.Store, round int) *machine {
 	m := &machine{model: map[license.ICCID]modelSIM{}, bought: map[license.SKU]int64{}}
-	m.bench = newBench(t, s, storetest.Fixture{SIMs: modelSIMs, First: round * modelSIMs,
-		Pools: map[license.SKU]int64{license.SKUFlexible: 4, license.SKULifetime: 3}})
+	m.bench = newBench(t, s, storetest.Fixture{
+		SIMs: modelSIMs, First: round * modelSIMs,
+		Pools: map[license.SKU]int64{license.SKUFlexible: 4, license.SKULifetime: 3},
+	})
 	m.now = m.now.Add(time.Duration(round) * time.Hour)
 	m.listen()
 	for _, sku := range []license.SKU{license.SKUFlexible, license.SKULifetime} {

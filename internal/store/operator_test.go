@@ -137,8 +137,10 @@ func TestPurchases(t *testing.T) {
 		b := newBench(t, s, storetest.Fixture{Pools: map[license.SKU]int64{license.SKUFlexible: 10}})
 		b.accept(license.Assign, license.SKUFlexible, b.sims[:4]...)
 		buy := func(units int64) error {
-			_, err := s.AddPurchase(t.Context(), license.Purchase{Account: storetest.Account, SKU: license.SKUFlexible,
-				Units: units, Reason: "test"}, b.now)
+			_, err := s.AddPurchase(t.Context(), license.Purchase{
+				Account: storetest.Account, SKU: license.SKUFlexible,
+				Units: units, Reason: "test",
+			}, b.now)
 			return err
 		}
 		if err := buy(-7); !errors.Is(err, license.ErrInsufficient) {
@@ -168,8 +170,10 @@ func TestListeners(t *testing.T) {
 		b := newBench(t, s, storetest.Fixture{})
 		changes := s.ListenerChanges()
 		b.listen()
-		tuned := license.Listener{Account: storetest.Account, Service: license.CarrierService, URL: "https://example.com/",
-			Username: "user", Password: "secret", SigningSecret: "whsec_x", Attempts: 2, Interval: time.Second, Timeout: 3 * time.Second}
+		tuned := license.Listener{
+			Account: storetest.Account, Service: license.CarrierService, URL: "https://example.com/",
+			Username: "user", Password: "secret", SigningSecret: "whsec_x", Attempts: 2, Interval: time.Second, Timeout: 3 * time.Second,
+		}
 		if err := s.TuneListener(t.Context(), tuned); err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +221,7 @@ func TestSecretsAreSealed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.Close()
+			defer func() { _ = s.Close() }()
 			if err := s.CheckSealer(t.Context()); !errors.Is(err, store.ErrOtherKey) {
 				t.Errorf("another key: %v, want ErrOtherKey", err)
 			}

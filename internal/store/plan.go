@@ -160,8 +160,10 @@ func (s standing) againstUnassign(sku license.SKU) error {
 
 // reasonOrder is the order in which the reasons count for a request as a whole
 // (behaviour.md 2).
-var reasonOrder = []error{license.ErrUnknownDevice, license.ErrDuplicate, license.ErrNotActive,
-	license.ErrNotEligible, license.ErrHeld, license.ErrNotHeld}
+var reasonOrder = []error{
+	license.ErrUnknownDevice, license.ErrDuplicate, license.ErrNotActive,
+	license.ErrNotEligible, license.ErrHeld, license.ErrNotHeld,
+}
 
 // refuse is the error of a request that cannot be taken as a whole: the first
 // reason that applies to any device, with all the devices it applies to; nil

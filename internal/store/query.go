@@ -30,7 +30,7 @@ func (r reader) query(text string, args ...any) (*sql.Rows, error) {
 	if r.s.group == nil { // pgx remembers its statements itself
 		return r.s.db.QueryContext(r.ctx, r.s.texts.get(text), args...)
 	}
-	stmt, err := r.s.prepare(r.ctx, text)
+	stmt, err := r.s.prepare(r.ctx, text) //nolint:sqlclosecheck // kept for the next time, until the store closes
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *Store) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
 		return nil, err
 	}
 	if other, loaded := s.prepared.LoadOrStore(text, stmt); loaded {
-		_ = stmt.Close() // another goroutine was first
+		_ = stmt.Close() //nolint:sqlclosecheck // another goroutine was first, and its statement is kept
 		return other.(*sql.Stmt), nil
 	}
 	return stmt, nil

@@ -143,8 +143,10 @@ func settleAccount(tx *tx, p license.SettleParams, account license.AccountName, 
 
 func (w wonTask) callback() license.Callback {
 	t := w.Task
-	return license.Callback{Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
-		OK: w.Verdict == license.Done, Code: w.Code, Comment: w.Comment, Lease: w.lease, Until: w.until}
+	return license.Callback{
+		Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
+		OK: w.Verdict == license.Done, Code: w.Code, Comment: w.Comment, Lease: w.lease, Until: w.until,
+	}
 }
 
 const hasListener = `SELECT count(*) FROM listener WHERE account = $1 AND service = $2`
@@ -178,6 +180,7 @@ func (st *settlement) tasks() error {
 		o := st.given[key]
 		line := []any{key.request, key.iccid, o.Task.Lease, license.PhaseCarrier, micros(o.Due), 0, "", o.Code, o.Comment}
 		switch o.Verdict {
+		case license.Retry, license.Later:
 		case license.Stuck:
 			line[3], line[4] = license.PhaseStuck, nil
 		case license.Done, license.Refused:

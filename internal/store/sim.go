@@ -106,8 +106,10 @@ func lookUp[T ~string](ctx context.Context, s *Store, text string, account licen
 // selectSIMs says in SQL, and the devices.
 func selects(f license.DeviceFilter, sim license.SIM) bool {
 	for _, m := range f.Match {
-		id := string(sim.Device.ICCID)
+		var id string
 		switch m.Kind {
+		case license.KindICCID:
+			id = string(sim.Device.ICCID)
 		case license.KindIMEI:
 			id = string(sim.Device.IMEI)
 		case license.KindMDN:
@@ -268,8 +270,10 @@ func (im *importer) flush(account license.AccountName, batch []numberedSIM) erro
 	}
 	list := make(rows, len(batch))
 	for i, sim := range batch {
-		list[i] = []any{sim.Device.ICCID, sim.Device.IMEI, sim.IMSI, sim.Device.MDN, sim.State, sim.Generation,
-			last - int64(len(batch)-1-i)}
+		list[i] = []any{
+			sim.Device.ICCID, sim.Device.IMEI, sim.IMSI, sim.Device.MDN, sim.State, sim.Generation,
+			last - int64(len(batch)-1-i),
+		}
 	}
 	param, err := list.param()
 	if err != nil {

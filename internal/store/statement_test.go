@@ -93,7 +93,7 @@ func TestPlans(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	if _, err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}

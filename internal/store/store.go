@@ -127,8 +127,10 @@ func (s *Store) openSQLite(ctx context.Context, path string) error {
 // sqliteDSN opens path so that a commit is on the disk when it returns.
 func sqliteDSN(path, lock string) string {
 	q := url.Values{"_txlock": {lock}}
-	for _, pragma := range []string{"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)",
-		"foreign_keys(ON)", "cache_size(-32768)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)"} {
+	for _, pragma := range []string{
+		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)",
+		"foreign_keys(ON)", "cache_size(-32768)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)",
+	} {
 		q.Add("_pragma", pragma)
 	}
 	return "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?" + q.Encode()

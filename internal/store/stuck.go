@@ -45,8 +45,10 @@ func (s *Store) ResolveStuck(ctx context.Context, t StuckTask, verdict license.V
 	if verdict != license.Done && verdict != license.Refused && verdict != license.Retry {
 		return fmt.Errorf("resolving a stuck task: %v is no decision", verdict)
 	}
-	settled, err := s.SettleTasks(ctx, license.SettleParams{Now: now,
-		Outcomes: []license.Outcome{{Task: t.Task, Verdict: verdict, Comment: reason, Due: now}}})
+	settled, err := s.SettleTasks(ctx, license.SettleParams{
+		Now:      now,
+		Outcomes: []license.Outcome{{Task: t.Task, Verdict: verdict, Comment: reason, Due: now}},
+	})
 	if err == nil && settled.Counted == 0 {
 		err = fmt.Errorf("stuck task %s: %w", t.Key(), license.ErrNotFound)
 	}
