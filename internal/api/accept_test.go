@@ -48,8 +48,10 @@ func TestAccept(t *testing.T) {
 	p := h.licenses.accepted[0]
 	sum := sha256.Sum256([]byte(body))
 	want := license.AcceptParams{
-		Request: &license.Request{ID: license.RequestID(id), Account: account, SKU: license.SKUIntelligence, Action: license.Assign,
-			Devices: []license.Device{domainDevice(1), domainDevice(2)}, At: h.clock.Now()},
+		Request: &license.Request{
+			ID: license.RequestID(id), Account: account, SKU: license.SKUIntelligence, Action: license.Assign,
+			Devices: []license.Device{domainDevice(1), domainDevice(2)}, At: h.clock.Now(),
+		},
 		Application: "app", User: "demo", Trace: trace, IdempotencyKey: "k1", BodyHash: hex.EncodeToString(sum[:]),
 		Room: 1, LeaseUntil: h.clock.Now().Add(20 * time.Second),
 	}
@@ -242,11 +244,15 @@ func TestDryRun(t *testing.T) {
 		d := domainDevice(n)
 		return []m2m.DeviceID{{ID: string(d.IMEI), Kind: "imei"}, {ID: string(d.ICCID), Kind: "iccid"}}
 	}
-	want := m2m.Plan{DryRun: true, AccountName: account, SKUNumber: "SIMSec-IoT", Action: "assign",
+	want := m2m.Plan{
+		DryRun: true, AccountName: account, SKUNumber: "SIMSec-IoT", Action: "assign",
 		Pool: m2m.PlanPool{Before: before, After: before},
-		Devices: []m2m.PlanDevice{{DeviceIDs: ids(5), Outcome: "ok"},
+		Devices: []m2m.PlanDevice{
+			{DeviceIDs: ids(5), Outcome: "ok"},
 			{DeviceIDs: ids(3), Outcome: "refused", ErrorCode: m2m.CodeDeviceState, ErrorMessage: "The device is not active: " + string(domainDevice(3).ICCID) + "."},
-			{DeviceIDs: ids(4), Outcome: "ok"}}}
+			{DeviceIDs: ids(4), Outcome: "ok"},
+		},
+	}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Errorf("refused (-want +got):\n%s", diff)
 	}

@@ -18,10 +18,14 @@ const tokenPath = m2m.TokenPrefix + "/oauth2/token"
 
 func TestBearer(t *testing.T) {
 	h := newHarness(t)
-	missing := map[string]any{"code": "900902", "message": "Missing Credentials",
-		"description": `Required OAuth credentials not provided. Make sure your API invocation call has a header: "Authorization: Bearer ACCESS_TOKEN"`}
-	invalid := map[string]any{"code": "900901", "message": "Invalid Credentials",
-		"description": "Access failure for API: /m2m/v1, version: v1. Make sure you have given the correct access token"}
+	missing := map[string]any{
+		"code": "900902", "message": "Missing Credentials",
+		"description": `Required OAuth credentials not provided. Make sure your API invocation call has a header: "Authorization: Bearer ACCESS_TOKEN"`,
+	}
+	invalid := map[string]any{
+		"code": "900901", "message": "Invalid Credentials",
+		"description": "Access failure for API: /m2m/v1, version: v1. Make sure you have given the correct access token",
+	}
 	good := "Bearer " + h.bearer
 	for _, tt := range []struct {
 		name   string
@@ -114,8 +118,10 @@ func TestLoginAndOut(t *testing.T) {
 	if a := login(`{"username":"demo","password":"password"}`, header("VZ-M2M-Token", "a", "b")); a.code(t) != m2m.CodeSessionInvalid {
 		t.Errorf("login with two session tokens: %s", a)
 	}
-	for _, body := range []string{`{"username":"demo","password":"Password"}`, `{"username":"nobody","password":"password"}`,
-		`{"username":"demo"}`, `{"username":"de\u0000mo","password":"password"}`, `{}`} {
+	for _, body := range []string{
+		`{"username":"demo","password":"Password"}`, `{"username":"nobody","password":"password"}`,
+		`{"username":"demo"}`, `{"username":"de\u0000mo","password":"password"}`, `{}`,
+	} {
 		a := login(body)
 		want := map[string]any{"errorCode": m2m.CodeAuthentication, "errorMessage": messageWrongCredentials}
 		if diff := cmp.Diff(want, a.fields(t)); diff != "" || a.StatusCode != http.StatusBadRequest {
@@ -278,8 +284,13 @@ func TestAccounts(t *testing.T) {
 	h.session = h.login(h.bearer, "demo")
 	unknown := h.do("GET", "/api/m2m/v1/accounts/nosuch", "")
 	for _, name := range []string{foreign, other, "%00", "%ff", "..%2f", strings.Repeat("9", 5000)} {
-		for _, r := range [][2]string{{"GET", "/accounts/%"}, {"GET", "/callbacks/%"}, {"POST", "/callbacks/%"}, {"DELETE", "/callbacks/%/name/CarrierService"},
-			{"GET", "/accounts/%/requests/c3f3d17c-79ff-4b35-82df-94446785b6e0/status"}} {
+		for _, r := range [][2]string{
+			{"GET", "/accounts/%"},
+			{"GET", "/callbacks/%"},
+			{"POST", "/callbacks/%"},
+			{"DELETE", "/callbacks/%/name/CarrierService"},
+			{"GET", "/accounts/%/requests/c3f3d17c-79ff-4b35-82df-94446785b6e0/status"},
+		} {
 			body := ""
 			if r[0] == "POST" {
 				body = `{"name":"CarrierService","url":"https://x.example/"}`

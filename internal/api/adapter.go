@@ -36,7 +36,8 @@ type call struct {
 // the body, and calls fn, in the order that docs/compatibility.md gives to the
 // checks.
 func handle[In, Out any](who access, decode func(*call) (In, error),
-	fn func(ctx context.Context, c *call, in In) (Out, error)) func(*call) (any, error) {
+	fn func(ctx context.Context, c *call, in In) (Out, error),
+) func(*call) (any, error) {
 	return func(c *call) (any, error) {
 		c.limitBody()
 		if err := c.withTimeout(func(ctx context.Context) error { return c.authenticate(ctx, who) }); err != nil {

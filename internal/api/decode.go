@@ -206,8 +206,9 @@ func (d *licenseDecoder) open(kind jsontext.Kind, want string) (null bool, err e
 		return false, nil
 	case 'n':
 		return true, nil
+	default:
+		return false, d.expected(want)
 	}
-	return false, d.expected(want)
 }
 
 func (d *licenseDecoder) expected(want string) error {

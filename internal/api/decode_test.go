@@ -80,8 +80,10 @@ func TestBlank(t *testing.T) {
 	for _, method := range []string{"POST", "DELETE"} {
 		for _, body := range []string{"", " \r\n\t", "null", " null "} {
 			a := h.do(method, assign, body)
-			want := map[string]any{"errorCode": "UnifiedWebService.INPUT_INVALID.RequestUndefined",
-				"errorMessage": "Request cannot be blank. Please provide request details."}
+			want := map[string]any{
+				"errorCode":    "UnifiedWebService.INPUT_INVALID.RequestUndefined",
+				"errorMessage": "Request cannot be blank. Please provide request details.",
+			}
 			if diff := cmp.Diff(want, a.fields(t)); diff != "" || a.StatusCode != 400 {
 				t.Errorf("%s %q: %s", method, body, a)
 			}

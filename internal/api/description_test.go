@@ -203,26 +203,26 @@ func responseAt(doc map[string]any, name string) *operationAt {
 
 func TestDescriptionIsServed(t *testing.T) {
 	h := newHarness(t)
-	get := func(method, path string) *http.Response {
+	get := func(method, path string) *httptest.ResponseRecorder {
 		rec := httptest.NewRecorder()
 		h.handler.ServeHTTP(rec, httptest.NewRequest(method, path, nil))
-		return rec.Result()
+		return rec
 	}
 	for path, want := range map[string]string{
 		"/openapi.yaml": "application/yaml", "/openapi.json": "application/json", "/docs": "text/html", "/docs/": "text/html",
 		"/docs/swagger-ui.css": "text/css", "/docs/swagger-ui-bundle.js": "application/javascript",
 	} {
 		for _, method := range []string{"GET", "HEAD"} {
-			if res := get(method, path); res.StatusCode != http.StatusOK || !strings.HasPrefix(res.Header.Get("Content-Type"), want) {
-				t.Errorf("%s %s: %d %s", method, path, res.StatusCode, res.Header.Get("Content-Type"))
+			if res := get(method, path); res.Code != http.StatusOK || !strings.HasPrefix(res.Header().Get("Content-Type"), want) {
+				t.Errorf("%s %s: %d %s", method, path, res.Code, res.Header().Get("Content-Type"))
 			}
 		}
-		if res := get("POST", path); res.StatusCode != http.StatusMethodNotAllowed {
-			t.Errorf("POST %s: %d", path, res.StatusCode)
+		if res := get("POST", path); res.Code != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s: %d", path, res.Code)
 		}
 	}
-	if res := get("GET", "/docs/nosuch"); res.StatusCode != http.StatusNotFound {
-		t.Errorf("GET /docs/nosuch: %d", res.StatusCode)
+	if res := get("GET", "/docs/nosuch"); res.Code != http.StatusNotFound {
+		t.Errorf("GET /docs/nosuch: %d", res.Code)
 	}
 }
 

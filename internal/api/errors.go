@@ -254,23 +254,31 @@ func errIdentifiersNull() error  { return m2m.ErrIdentifiersNull }
 func errGroup() error            { return m2m.ErrGroupNotSupported }
 
 func errNoResource(f family) error {
-	return &wireError{status: http.StatusNotFound, code: codeNoResource,
+	return &wireError{
+		status: http.StatusNotFound, code: codeNoResource,
 		message: "No matching resource found in the API for the given request",
-		fault: &fault{Code: "900906", Message: "No matching resource found in the API for the given request",
-			Description: "Access failure for API: " + f.context + ", version: v1. Check the API documentation and add a proper REST resource path to the invocation URL"}}
+		fault: &fault{
+			Code: "900906", Message: "No matching resource found in the API for the given request",
+			Description: "Access failure for API: " + f.context + ", version: v1. Check the API documentation and add a proper REST resource path to the invocation URL",
+		},
+	}
 }
 
 func errMethod(method string, allow []string) error {
 	list := strings.Join(allow, ", ")
-	return &wireError{status: http.StatusMethodNotAllowed, code: m2m.CodeMethodNotAllowed, allow: list,
-		message: "The method " + quote(method) + " is not allowed here; allowed: " + list + "."}
+	return &wireError{
+		status: http.StatusMethodNotAllowed, code: m2m.CodeMethodNotAllowed, allow: list,
+		message: "The method " + quote(method) + " is not allowed here; allowed: " + list + ".",
+	}
 }
 
 func errMissing(scheme string) error {
 	description := `Required OAuth credentials not provided. Make sure your API invocation call has a header: "Authorization: ` + scheme + ` ACCESS_TOKEN"`
-	return &wireError{status: http.StatusUnauthorized, code: m2m.CodeAuthorization, message: "Missing Credentials",
+	return &wireError{
+		status: http.StatusUnauthorized, code: m2m.CodeAuthorization, message: "Missing Credentials",
 		challenge: scheme + ` realm="simlatch"`,
-		fault:     &fault{Code: "900902", Message: "Missing Credentials", Description: description}}
+		fault:     &fault{Code: "900902", Message: "Missing Credentials", Description: description},
+	}
 }
 
 func errMissingBearer() error { return errMissing("Bearer") }
@@ -285,10 +293,14 @@ func errInvalidClient(f family) *wireError {
 }
 
 func errInvalidCredentials(f family, challenge string) *wireError {
-	return &wireError{status: http.StatusUnauthorized, code: m2m.CodeAuthorization, message: "Invalid Credentials",
+	return &wireError{
+		status: http.StatusUnauthorized, code: m2m.CodeAuthorization, message: "Invalid Credentials",
 		challenge: challenge,
-		fault: &fault{Code: "900901", Message: "Invalid Credentials",
-			Description: "Access failure for API: " + f.context + ", version: v1. Make sure you have given the correct access token"}}
+		fault: &fault{
+			Code: "900901", Message: "Invalid Credentials",
+			Description: "Access failure for API: " + f.context + ", version: v1. Make sure you have given the correct access token",
+		},
+	}
 }
 
 func errSessionInvalid(message string) error {
@@ -300,58 +312,80 @@ func errTokenRequest(message string) error {
 }
 
 func errScope() error {
-	return &wireError{status: http.StatusBadRequest, code: codeTokenRequest, oauth: "invalid_scope",
-		message: "The scope is not valid."}
+	return &wireError{
+		status: http.StatusBadRequest, code: codeTokenRequest, oauth: "invalid_scope",
+		message: "The scope is not valid.",
+	}
 }
 
 func errTooManyCalls(wait time.Duration) error {
-	return &wireError{status: http.StatusTooManyRequests, code: codeTooManyCalls, retryAfter: wait,
-		message: "The application has made too many calls."}
+	return &wireError{
+		status: http.StatusTooManyRequests, code: codeTooManyCalls, retryAfter: wait,
+		message: "The application has made too many calls.",
+	}
 }
 
 func errContentType(got, want string) error {
-	return &wireError{status: http.StatusUnsupportedMediaType, code: codeContentType,
-		message: "The Content-Type " + quote(got) + " is not supported; send " + want + "."}
+	return &wireError{
+		status: http.StatusUnsupportedMediaType, code: codeContentType,
+		message: "The Content-Type " + quote(got) + " is not supported; send " + want + ".",
+	}
 }
 
 func errContentEncoding() error {
-	return &wireError{status: http.StatusUnsupportedMediaType, code: codeContentEncoding,
-		message: "A Content-Encoding is not supported; send the body as it is."}
+	return &wireError{
+		status: http.StatusUnsupportedMediaType, code: codeContentEncoding,
+		message: "A Content-Encoding is not supported; send the body as it is.",
+	}
 }
 
 func errTooLarge() error {
-	return &wireError{status: http.StatusRequestEntityTooLarge, code: codeTooLarge, close: true,
-		message: "The body is larger than " + strconv.Itoa(maxBody) + " bytes."}
+	return &wireError{
+		status: http.StatusRequestEntityTooLarge, code: codeTooLarge, close: true,
+		message: "The body is larger than " + strconv.Itoa(maxBody) + " bytes.",
+	}
 }
 
 func errSlowBody() error {
-	return &wireError{status: http.StatusRequestTimeout, code: codeSlowBody, close: true,
-		message: "The body did not arrive in time."}
+	return &wireError{
+		status: http.StatusRequestTimeout, code: codeSlowBody, close: true,
+		message: "The body did not arrive in time.",
+	}
 }
 
 func errBlank() error {
-	return &wireError{status: http.StatusBadRequest, code: m2m.CodeRequestUndefined,
-		message: "Request cannot be blank. Please provide request details."}
+	return &wireError{
+		status: http.StatusBadRequest, code: m2m.CodeRequestUndefined,
+		message: "Request cannot be blank. Please provide request details.",
+	}
 }
 
 func errUnreadable(reason string) error {
-	return &wireError{status: http.StatusBadRequest, code: m2m.CodeDeserialization,
-		message: "The request could not be read: " + reason + "."}
+	return &wireError{
+		status: http.StatusBadRequest, code: m2m.CodeDeserialization,
+		message: "The request could not be read: " + reason + ".",
+	}
 }
 
 func errUnavailable(after time.Duration) *wireError {
-	return &wireError{status: http.StatusServiceUnavailable, code: codeUnavailable, retryAfter: max(after, time.Second),
-		message: "The service is not available for the moment. Please try again."}
+	return &wireError{
+		status: http.StatusServiceUnavailable, code: codeUnavailable, retryAfter: max(after, time.Second),
+		message: "The service is not available for the moment. Please try again.",
+	}
 }
 
 func errDryRun(got string) error {
-	return &wireError{status: http.StatusBadRequest, code: codeDryRun,
-		message: "The header " + m2m.DryRunHeader + " has the value " + quote(got) + "; it may only be true."}
+	return &wireError{
+		status: http.StatusBadRequest, code: codeDryRun,
+		message: "The header " + m2m.DryRunHeader + " has the value " + quote(got) + "; it may only be true.",
+	}
 }
 
 func errTooManyDevices(limit int) error {
-	return &wireError{status: http.StatusBadRequest, code: m2m.CodeMaxRequestsExceeded,
-		message: fmt.Sprintf("A request may name at most %d devices.", limit)}
+	return &wireError{
+		status: http.StatusBadRequest, code: m2m.CodeMaxRequestsExceeded,
+		message: fmt.Sprintf("A request may name at most %d devices.", limit),
+	}
 }
 
 func errFilter(member, reason string) error {
@@ -359,8 +393,10 @@ func errFilter(member, reason string) error {
 }
 
 func errFilterNotSupported(member, reason string) error {
-	return &wireError{status: http.StatusBadRequest, code: codeFilterNotSupported,
-		message: "Devices cannot be selected by " + member + ": " + reason + "."}
+	return &wireError{
+		status: http.StatusBadRequest, code: codeFilterNotSupported,
+		message: "Devices cannot be selected by " + member + ": " + reason + ".",
+	}
 }
 
 // accountError, requestError and listenerError say what was not found.
@@ -380,8 +416,10 @@ func requestError(err error) error {
 
 func listenerError(service string, err error) error {
 	if errors.Is(err, license.ErrNotFound) {
-		return &wireError{status: http.StatusBadRequest, code: m2m.CodeCallbackNotFound,
-			message: "No listener is registered for the service " + quote(service) + "."}
+		return &wireError{
+			status: http.StatusBadRequest, code: m2m.CodeCallbackNotFound,
+			message: "No listener is registered for the service " + quote(service) + ".",
+		}
 	}
 	return err
 }

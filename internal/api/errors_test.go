@@ -26,33 +26,59 @@ func TestDocumentedErrors(t *testing.T) {
 		fails                    error
 		code, message            string
 	}{
-		{"held", "POST", assign, licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrHeld, Devices: one},
+		{
+			"held", "POST", assign, licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrHeld, Devices: one},
 			"UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful",
-			"REQUEST_FAILED: At least one device exists with Assigned or Pending Assignment or Pending UnAssignment license status."},
-		{"no SKU", "POST", assign, `{"devices":[` + device(1) + `]}`, nil,
-			"Carrier.Service.INPUT_INVALID.SKUNumber.NotDefined", "skuNumber is a required field."},
-		{"no action", "POST", strings.TrimSuffix(assign, "/assign"), licenseJSON("SIMSec-IoT", device(1)), nil,
-			"Carrier.Service.INPUT_INVALID.Action.NotDefined", "Action is required."},
-		{"no action after the slash", "POST", strings.TrimSuffix(assign, "assign"), licenseJSON("SIMSec-IoT", device(1)), nil,
-			"Carrier.Service.INPUT_INVALID.Action.NotDefined", "Action is required."},
-		{"no action, plural", "DELETE", "/m2m/v1/devices/licenses/actions", "", nil,
-			"Carrier.Service.INPUT_INVALID.Action.NotDefined", "Action is required."},
-		{"unknown pair", "POST", assign, licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrUnknownDevice, Devices: one},
-			"UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful", "REQUEST_FAILED: Devices not found for the specified IMEI and ICCID."},
-		{"group", "POST", assign, `{"skuNumber":"SIMSec-IoT","groupName":"g","devices":[]}`, nil,
-			"Carrier.Service.INPUT_INVALID.DeviceGroupName.NotSupported", "The Device Group Name is not supported."},
-		{"device group", "POST", assign, `{"skuNumber":"SIMSec-IoT","deviceGroupName":"g"}`, nil,
-			"Carrier.Service.INPUT_INVALID.DeviceGroupName.NotSupported", "The Device Group Name is not supported."},
-		{"other action", "POST", strings.Replace(assign, "/assign", "/Assign", 1), licenseJSON("SIMSec-IoT", device(1)), nil,
-			"Carrier.Service.INPUT_INVALID.Action.Invalid", "The action was not recognized as valid."},
-		{"no devices", "POST", assign, licenseJSON("SIMSec-IoT"), nil,
-			"UnifiedWebService.INPUT_INVALID.DeviceNotDefined", "A device must be defined."},
-		{"no identifiers", "POST", assign, licenseJSON("SIMSec-IoT", `{"deviceIds":[]}`), nil,
-			"CarrierService.INPUT_INVALID.DeviceIdentifierCollection.Null", "A device identifier collection may not be null."},
-		{"lifetime", "DELETE", assign, licenseJSON("SIMSec-IoT-Lt", device(1)), nil,
-			"UnifiedWebService.INPUT_INVALID.Unassign.NotSupported", "The unassign action is not supported for SIM-Secure lifetime."},
-		{"insufficient", "POST", assign, licenseJSON("SIMSec-IoT", device(1)), fmt.Errorf("pool: %w", license.ErrInsufficient),
-			"INPUT_INVALID.InsufficientLicense.Invalid", "You do not have required licenses to perform this action."},
+			"REQUEST_FAILED: At least one device exists with Assigned or Pending Assignment or Pending UnAssignment license status.",
+		},
+		{
+			"no SKU", "POST", assign, `{"devices":[` + device(1) + `]}`, nil,
+			"Carrier.Service.INPUT_INVALID.SKUNumber.NotDefined", "skuNumber is a required field.",
+		},
+		{
+			"no action", "POST", strings.TrimSuffix(assign, "/assign"), licenseJSON("SIMSec-IoT", device(1)), nil,
+			"Carrier.Service.INPUT_INVALID.Action.NotDefined", "Action is required.",
+		},
+		{
+			"no action after the slash", "POST", strings.TrimSuffix(assign, "assign"), licenseJSON("SIMSec-IoT", device(1)), nil,
+			"Carrier.Service.INPUT_INVALID.Action.NotDefined", "Action is required.",
+		},
+		{
+			"no action, plural", "DELETE", "/m2m/v1/devices/licenses/actions", "", nil,
+			"Carrier.Service.INPUT_INVALID.Action.NotDefined", "Action is required.",
+		},
+		{
+			"unknown pair", "POST", assign, licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrUnknownDevice, Devices: one},
+			"UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful", "REQUEST_FAILED: Devices not found for the specified IMEI and ICCID.",
+		},
+		{
+			"group", "POST", assign, `{"skuNumber":"SIMSec-IoT","groupName":"g","devices":[]}`, nil,
+			"Carrier.Service.INPUT_INVALID.DeviceGroupName.NotSupported", "The Device Group Name is not supported.",
+		},
+		{
+			"device group", "POST", assign, `{"skuNumber":"SIMSec-IoT","deviceGroupName":"g"}`, nil,
+			"Carrier.Service.INPUT_INVALID.DeviceGroupName.NotSupported", "The Device Group Name is not supported.",
+		},
+		{
+			"other action", "POST", strings.Replace(assign, "/assign", "/Assign", 1), licenseJSON("SIMSec-IoT", device(1)), nil,
+			"Carrier.Service.INPUT_INVALID.Action.Invalid", "The action was not recognized as valid.",
+		},
+		{
+			"no devices", "POST", assign, licenseJSON("SIMSec-IoT"), nil,
+			"UnifiedWebService.INPUT_INVALID.DeviceNotDefined", "A device must be defined.",
+		},
+		{
+			"no identifiers", "POST", assign, licenseJSON("SIMSec-IoT", `{"deviceIds":[]}`), nil,
+			"CarrierService.INPUT_INVALID.DeviceIdentifierCollection.Null", "A device identifier collection may not be null.",
+		},
+		{
+			"lifetime", "DELETE", assign, licenseJSON("SIMSec-IoT-Lt", device(1)), nil,
+			"UnifiedWebService.INPUT_INVALID.Unassign.NotSupported", "The unassign action is not supported for SIM-Secure lifetime.",
+		},
+		{
+			"insufficient", "POST", assign, licenseJSON("SIMSec-IoT", device(1)), fmt.Errorf("pool: %w", license.ErrInsufficient),
+			"INPUT_INVALID.InsufficientLicense.Invalid", "You do not have required licenses to perform this action.",
+		},
 	}
 	h := newHarness(t)
 	for _, tt := range tests {
@@ -101,22 +127,36 @@ func TestOtherErrors(t *testing.T) {
 		{"short IMEI", licenseJSON("SIMSec-IoT", `{"deviceIds":[{"id":"49015420323751","kind":"imei"}]}`), nil, m2m.CodeIdentifierInvalid, `"49015420323751"`},
 		{"padded ICCID", licenseJSON("SIMSec-IoT", `{"deviceIds":[{"id":" 89148000000000000012","kind":"iccid"}]}`), nil, m2m.CodeIdentifierInvalid, `" 89148000000000000012"`},
 		{"digits of another script", licenseJSON("SIMSec-IoT", `{"deviceIds":[{"id":"٤٩٠١٥٤٢٠٣٢٣٧٥١٨","kind":"imei"}]}`), nil, m2m.CodeIdentifierInvalid, "not valid"},
-		{"two IMEIs", licenseJSON("SIMSec-IoT", `{"deviceIds":[{"id":"490154203237518","kind":"imei"},{"id":"490154203237526","kind":"IMEI"}]}`), nil,
-			m2m.CodeIdentifierInvalid, `"490154203237526"`},
-		{"three identifiers", licenseJSON("SIMSec-IoT", strings.Replace(device(1), "]", `,{"id":"490154203237526","kind":"imei"}]`, 1)), nil,
-			m2m.CodeIdentifierInvalid, `"490154203237526"`},
+		{
+			"two IMEIs", licenseJSON("SIMSec-IoT", `{"deviceIds":[{"id":"490154203237518","kind":"imei"},{"id":"490154203237526","kind":"IMEI"}]}`), nil,
+			m2m.CodeIdentifierInvalid, `"490154203237526"`,
+		},
+		{
+			"three identifiers", licenseJSON("SIMSec-IoT", strings.Replace(device(1), "]", `,{"id":"490154203237526","kind":"imei"}]`, 1)), nil,
+			m2m.CodeIdentifierInvalid, `"490154203237526"`,
+		},
 		{"one device twice", licenseJSON("SIMSec-IoT", device(1), device(2), device(1)), nil, m2m.CodeDeviceDuplicate, ids(2)[1]},
 		{"duplicate found later", licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrDuplicate, Devices: devices(1)}, m2m.CodeDeviceDuplicate, ids(1)[0]},
-		{"not active", licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrNotActive, Devices: devices(2)},
-			m2m.CodeDeviceState, "Devices are not active: " + ids(2)[0] + ", " + ids(2)[1] + "."},
-		{"not 4G", licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrNotEligible, Devices: devices(1)},
-			m2m.CodeDeviceNotEligible, "The device is not a 4G device: " + ids(1)[0] + "."},
-		{"not held, many", licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrNotHeld, Devices: devices(32)},
-			m2m.CodeNotAssigned, strings.Join(ids(10), ", ") + " and 22 others."},
-		{"long values", licenseJSON("SIMSec-IoT", `{"deviceIds":[{"id":"1","kind":"`+strings.Repeat("ä", 41)+`"}]}`), nil,
-			m2m.CodeKindInvalid, `"` + strings.Repeat("ä", 40) + `…"`},
-		{"control characters", licenseJSON("SIMSec-IoT", `{"deviceIds":[{"id":"1","kind":"a\u0000\u001b[31m\u2028"}]}`), nil,
-			m2m.CodeKindInvalid, `"a\x00\x1b[31m\u2028"`},
+		{
+			"not active", licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrNotActive, Devices: devices(2)},
+			m2m.CodeDeviceState, "Devices are not active: " + ids(2)[0] + ", " + ids(2)[1] + ".",
+		},
+		{
+			"not 4G", licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrNotEligible, Devices: devices(1)},
+			m2m.CodeDeviceNotEligible, "The device is not a 4G device: " + ids(1)[0] + ".",
+		},
+		{
+			"not held, many", licenseJSON("SIMSec-IoT", device(1)), &license.DevicesError{Err: license.ErrNotHeld, Devices: devices(32)},
+			m2m.CodeNotAssigned, strings.Join(ids(10), ", ") + " and 22 others.",
+		},
+		{
+			"long values", licenseJSON("SIMSec-IoT", `{"deviceIds":[{"id":"1","kind":"`+strings.Repeat("ä", 41)+`"}]}`), nil,
+			m2m.CodeKindInvalid, `"` + strings.Repeat("ä", 40) + `…"`,
+		},
+		{
+			"control characters", licenseJSON("SIMSec-IoT", `{"deviceIds":[{"id":"1","kind":"a\u0000\u001b[31m\u2028"}]}`), nil,
+			m2m.CodeKindInvalid, `"a\x00\x1b[31m\u2028"`,
+		},
 	}
 	h := newHarness(t)
 	for _, tt := range tests {
@@ -156,8 +196,10 @@ func TestOurFault(t *testing.T) {
 			h := newHarness(t)
 			h.licenses.accept = accept
 			a := h.do("POST", assign, licenseJSON("SIMSec-IoT", device(1)), header("X-Request-ID", "mine-77"))
-			want := map[string]any{"errorCode": m2m.CodeUnexpected,
-				"errorMessage": "Unexpected error occurred. Could not complete request. Correlation id: mine-77"}
+			want := map[string]any{
+				"errorCode":    m2m.CodeUnexpected,
+				"errorMessage": "Unexpected error occurred. Could not complete request. Correlation id: mine-77",
+			}
 			if diff := cmp.Diff(want, a.fields(t)); diff != "" || a.StatusCode != http.StatusInternalServerError {
 				t.Errorf("status %d, want 500; body (-want +got):\n%s", a.StatusCode, diff)
 			}

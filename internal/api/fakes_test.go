@@ -23,8 +23,10 @@ type records struct {
 }
 
 func newRecords() *records {
-	return &records{apps: map[string]auth.Application{}, users: map[string]auth.User{},
-		sessions: map[string]auth.Session{}, failures: map[[2]string]auth.Failures{}}
+	return &records{
+		apps: map[string]auth.Application{}, users: map[string]auth.User{},
+		sessions: map[string]auth.Session{}, failures: map[[2]string]auth.Failures{},
+	}
 }
 
 func look[K comparable, V any](r *records, m map[K]V, k K) (V, error) {

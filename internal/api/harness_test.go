@@ -54,13 +54,17 @@ type harness struct {
 
 func newHarness(t *testing.T, change ...func(*Config)) *harness {
 	t.Helper()
-	h := &harness{t: t, records: newRecords(), licenses: &licenses{}, inventory: &inventory{}, listeners: &listenerBook{},
+	h := &harness{
+		t: t, records: newRecords(), licenses: &licenses{}, inventory: &inventory{}, listeners: &listenerBook{},
 		work: &work{room: 500}, clock: &clock{now: time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC)},
-		metrics: prometheus.NewRegistry(), logs: &bytes.Buffer{}}
+		metrics: prometheus.NewRegistry(), logs: &bytes.Buffer{},
+	}
 	authority := auth.New(auth.Config{Records: h.records, Clock: h.clock, Random: rand.Reader})
-	cfg := Config{Auth: authority, Licenses: h.licenses, Inventory: h.inventory, Listeners: h.listeners, Work: h.work,
+	cfg := Config{
+		Auth: authority, Licenses: h.licenses, Inventory: h.inventory, Listeners: h.listeners, Work: h.work,
 		Clock: h.clock, Metrics: h.metrics, Logger: slog.New(slog.NewTextHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		MaxDevices: 100}
+		MaxDevices: 100,
+	}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -102,8 +106,10 @@ func (h *harness) login(bearer, user string) string {
 	}
 	token := "bcce3ea6-fe4f-4952-bacf-" + strings.Repeat("0", 12-len(user)) + hexOf(user)
 	token = token[:36]
-	err = h.records.PutSession(context.Background(), auth.Session{Hash: auth.HashSecret(auth.Secret(token)),
-		Application: app, User: user, Used: h.clock.Now()})
+	err = h.records.PutSession(context.Background(), auth.Session{
+		Hash:        auth.HashSecret(auth.Secret(token)),
+		Application: app, User: user, Used: h.clock.Now(),
+	})
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -103,8 +103,10 @@ func TestListenerRefusals(t *testing.T) {
 func sim(n int) license.SIM {
 	d := domainDevice(n)
 	d.MDN = "5551230001"
-	return license.SIM{Account: account, Device: d, State: license.StateActive, Number: int64(n),
-		Added: time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))}
+	return license.SIM{
+		Account: account, Device: d, State: license.StateActive, Number: int64(n),
+		Added: time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600)),
+	}
 }
 
 func TestDevices(t *testing.T) {
@@ -118,10 +120,12 @@ func TestDevices(t *testing.T) {
 		t.Errorf("status %d while there are more", a.StatusCode)
 	}
 	list, err := decodeJSON[m2m.DeviceList](a.body)
-	want := m2m.DeviceInfo{AccountName: account, CreatedAt: "2026-01-02T02:04:05Z", CustomFields: []m2m.Attribute{}, GroupNames: []string{"Unassigned Devices"},
+	want := m2m.DeviceInfo{
+		AccountName: account, CreatedAt: "2026-01-02T02:04:05Z", CustomFields: []m2m.Attribute{}, GroupNames: []string{"Unassigned Devices"},
 		CarrierInformations: []m2m.CarrierInformation{{CarrierName: "Verizon Wireless", State: "active"}},
 		DeviceIDs:           []m2m.DeviceID{{ID: "5551230001", Kind: "mdn"}, {ID: string(sim(1).Device.IMEI), Kind: "imei"}, {ID: string(sim(1).Device.ICCID), Kind: "iccId"}},
-		ExtendedAttributes:  []m2m.Attribute{{Key: "DeviceId", Value: "1"}}}
+		ExtendedAttributes:  []m2m.Attribute{{Key: "DeviceId", Value: "1"}},
+	}
 	if err != nil || !list.HasMoreData || len(list.Devices) != 2 || cmp.Diff(want, list.Devices[0]) != "" {
 		t.Errorf("%s: %v", a, err)
 	}
@@ -155,13 +159,21 @@ func TestDeviceFilter(t *testing.T) {
 		{`{"maxNumberOfDevices":100000}`, license.DeviceFilter{Accounts: both, Limit: 2001}},
 		{`{"deviceId":{"id":"89148000000000000012","kind":"iccId"}}`, license.DeviceFilter{Accounts: both, Limit: 2001, Device: license.Device{ICCID: "89148000000000000012"}}},
 		{`{"deviceId":{},"deviceList":[],"filter":{},"customFields":[],"servicePlan":"","earliest":null}`, license.DeviceFilter{Accounts: both, Limit: 2001}},
-		{`{"deviceList":[{"id":"490154203237518","kind":"IMEI"},{"id":"5551230001","kind":"mdn"}]}`,
-			license.DeviceFilter{Accounts: both, Limit: 2001, Devices: []license.Device{{IMEI: "490154203237518"}, {MDN: "5551230001"}}}},
-		{`{"currentState":"Suspended","groupName":"Unassigned Devices","carrierNameFilter":"verizon wireless"}`,
-			license.DeviceFilter{Accounts: both, Limit: 2001, State: license.StateSuspended}},
-		{`{"filter":{"deviceIdentifierFilters":[{"kind":"imei","contains":"1","startswith":"49","endswith":"8"}]},"earliest":"2026-01-01T00:00:00Z","latest":"2026-01-02T00:00:00.5+01:00"}`,
-			license.DeviceFilter{Accounts: both, Limit: 2001, Match: []license.IdentifierMatch{{Kind: license.KindIMEI, Contains: "1", Prefix: "49", Suffix: "8"}},
-				Earliest: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Latest: time.Date(2026, 1, 1, 23, 0, 0, 5e8, time.UTC)}},
+		{
+			`{"deviceList":[{"id":"490154203237518","kind":"IMEI"},{"id":"5551230001","kind":"mdn"}]}`,
+			license.DeviceFilter{Accounts: both, Limit: 2001, Devices: []license.Device{{IMEI: "490154203237518"}, {MDN: "5551230001"}}},
+		},
+		{
+			`{"currentState":"Suspended","groupName":"Unassigned Devices","carrierNameFilter":"verizon wireless"}`,
+			license.DeviceFilter{Accounts: both, Limit: 2001, State: license.StateSuspended},
+		},
+		{
+			`{"filter":{"deviceIdentifierFilters":[{"kind":"imei","contains":"1","startswith":"49","endswith":"8"}]},"earliest":"2026-01-01T00:00:00Z","latest":"2026-01-02T00:00:00.5+01:00"}`,
+			license.DeviceFilter{
+				Accounts: both, Limit: 2001, Match: []license.IdentifierMatch{{Kind: license.KindIMEI, Contains: "1", Prefix: "49", Suffix: "8"}},
+				Earliest: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Latest: time.Date(2026, 1, 1, 23, 0, 0, 5e8, time.UTC),
+			},
+		},
 	} {
 		a := h.do("POST", "/m2m/v1/devices/actions/list", tt.body)
 		if diff := cmp.Diff(tt.want, h.inventory.asked); diff != "" || a.StatusCode != http.StatusOK {

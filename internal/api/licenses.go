@@ -135,8 +135,10 @@ func parseDevice(ids []m2m.DeviceID) (d license.Device, err error) {
 			err = &license.InputError{Field: license.FieldDeviceKind, Value: id.Kind, Reason: "it must be IMEI or ICCID"}
 		}
 		if twice {
-			err = &license.InputError{Field: license.FieldDeviceID, Value: id.ID,
-				Reason: "a device is named by one IMEI, one ICCID or one of each"}
+			err = &license.InputError{
+				Field: license.FieldDeviceID, Value: id.ID,
+				Reason: "a device is named by one IMEI, one ICCID or one of each",
+			}
 		}
 		if err != nil {
 			return license.Device{}, err
@@ -181,7 +183,8 @@ func trace(c *call) string {
 // plan answers a dry run: what would become of each device, in the order of the
 // request. Nothing is written.
 func (a *API) plan(ctx context.Context, account license.AccountName, sku license.SKU, action license.Action,
-	in *m2m.LicenseRequest, devices []license.Device) (any, error) {
+	in *m2m.LicenseRequest, devices []license.Device,
+) (any, error) {
 	sorted := slices.Clone(devices)
 	req, err := a.newRequest(account, sku, action, sorted)
 	var p license.Plan

@@ -15,8 +15,10 @@ import (
 func TestNoSuchPath(t *testing.T) {
 	h := newHarness(t)
 	fault := func(context string) map[string]any {
-		return map[string]any{"code": "900906", "message": "No matching resource found in the API for the given request",
-			"description": "Access failure for API: " + context + ", version: v1. Check the API documentation and add a proper REST resource path to the invocation URL"}
+		return map[string]any{
+			"code": "900906", "message": "No matching resource found in the API for the given request",
+			"description": "Access failure for API: " + context + ", version: v1. Check the API documentation and add a proper REST resource path to the invocation URL",
+		}
 	}
 	for target, context := range map[string]string{
 		"/":                                           "/m2m/v1",

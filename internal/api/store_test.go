@@ -115,7 +115,8 @@ func (s *service) license(method, sku string, sims ...license.SIM) (id string, r
 	req := m2m.LicenseRequest{SKUNumber: sku}
 	for _, sim := range sims {
 		req.Devices = append(req.Devices, m2m.Device{DeviceIDs: []m2m.DeviceID{
-			{ID: string(sim.Device.IMEI), Kind: "imei"}, {ID: string(sim.Device.ICCID), Kind: "iccid"}}})
+			{ID: string(sim.Device.IMEI), Kind: "imei"}, {ID: string(sim.Device.ICCID), Kind: "iccid"},
+		}})
 	}
 	body, err := json.Marshal(req)
 	if err != nil {
@@ -200,8 +201,10 @@ func TestLifeOfALicense(t *testing.T) {
 			{"no pool", "POST", "TS-BUNDLE-KTO-SIMSEC-MRC", all[2:3], m2m.ErrInsufficientLicense},
 			{"unknown", "POST", "SIMSec-IoT", sims(11)[10:], m2m.ErrDevicesNotFound},
 			{"lifetime", "DELETE", "SIMSec-IoT-Lt", all[:1], m2m.ErrUnassignLifetime},
-			{"not held", "DELETE", "SIMSec-IoT", all[2:3], &m2m.Error{Status: 400, Code: m2m.CodeNotAssigned,
-				Message: "The device has no license of this SKU: " + string(all[2].Device.ICCID) + "."}},
+			{"not held", "DELETE", "SIMSec-IoT", all[2:3], &m2m.Error{
+				Status: 400, Code: m2m.CodeNotAssigned,
+				Message: "The device has no license of this SKU: " + string(all[2].Device.ICCID) + ".",
+			}},
 		} {
 			if _, err := s.license(tt.method, tt.sku, tt.sims...); err == nil || *err != *tt.want {
 				t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
@@ -271,8 +274,10 @@ func TestPlanOnStore(t *testing.T) {
 		for _, d := range plan.Devices {
 			got = append(got, d.Outcome+" "+d.ErrorMessage)
 		}
-		want := []string{"refused " + m2m.ErrDevicesNotFound.Message, "refused " + m2m.ErrLicenseHeld.Message, "ok ",
-			"refused The device is not active: " + string(all[1].Device.ICCID) + "."}
+		want := []string{
+			"refused " + m2m.ErrDevicesNotFound.Message, "refused " + m2m.ErrLicenseHeld.Message, "ok ",
+			"refused The device is not active: " + string(all[1].Device.ICCID) + ".",
+		}
 		if diff := cmp.Diff(want, got); diff != "" || plan.Accepted || plan.Pool.Before.LicenseAvailable != 4 || plan.Pool.After != plan.Pool.Before {
 			t.Errorf("plan %+v; outcomes (-want +got):\n%s", plan, diff)
 		}
