@@ -138,6 +138,9 @@ func (rt *router) notFound(w http.ResponseWriter, r *http.Request) {
 // not end in a slash, but for the documented paths without an action.
 func clean(p string) bool {
 	c := path.Clean(p)
+	if !strings.HasPrefix(p, "/") { // "OPTIONS *": the mux would answer it by itself
+		return false
+	}
 	return p == c || p == c+"/" && strings.HasSuffix(c, noAction) || p == docsPath
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,21 @@ func TestNoSuchPath(t *testing.T) {
 			if diff := cmp.Diff(fault(context), got["fault"]); diff != "" || a.StatusCode != http.StatusNotFound || got["errorCode"] != codeNoResource {
 				t.Errorf("%s %s: %s; fault (-want +got):\n%s", method, target, a, diff)
 			}
+		}
+	}
+}
+
+// TestNoPath is about requests that are about no path.
+func TestNoPath(t *testing.T) {
+	h := newHarness(t)
+	for _, r := range []*http.Request{
+		{Method: "OPTIONS", URL: &url.URL{Path: "*"}, RequestURI: "*", Header: http.Header{}},
+		{Method: "CONNECT", URL: &url.URL{Host: "x:443"}, RequestURI: "x:443", Header: http.Header{}},
+	} {
+		rec := httptest.NewRecorder()
+		h.handler.ServeHTTP(rec, r)
+		if a := (answer{rec.Result(), rec.Body.Bytes()}); a.StatusCode != http.StatusNotFound || a.code(t) != codeNoResource {
+			t.Errorf("%s %s: %s", r.Method, r.RequestURI, a)
 		}
 	}
 }
