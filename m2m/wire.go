@@ -133,7 +133,7 @@ type LoginRequest struct {
 // SessionAnswer answers login and logout (section 5.1).
 type SessionAnswer struct {
 	SessionToken string `json:"sessionToken"`
-	ExpiresIn    int64  `json:"expiresIn,omitempty"` // seconds of idleness, at login
+	ExpiresIn    int64  `json:"expiresIn,omitzero"` // seconds of idleness, at login
 }
 
 // PasswordReset is the body of a password reset, PasswordAnswer its answer

@@ -175,6 +175,8 @@ func (s *Server) newHTTP(secure *tls.Config) *http.Server {
 		WriteTimeout:      2 * time.Minute, // from the head of the request to the end of the answer
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		// "OPTIONS *" is answered like everything else, not with an empty body.
+		DisableGeneralOptionsHandler: true,
 		// What clients do wrong on a connection, such as a failed handshake,
 		// is theirs to see; here it would let anyone fill the log.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

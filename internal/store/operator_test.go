@@ -107,6 +107,8 @@ func TestDevices(t *testing.T) {
 			{"any of some", license.DeviceFilter{Devices: []license.Device{{MDN: b.sims[5].Device.MDN}, {ICCID: b.sims[1].Device.ICCID}}}, []int{1, 5}},
 			{"by a pair that is none", license.DeviceFilter{Device: license.Device{ICCID: b.sims[3].Device.ICCID, IMEI: b.sims[4].Device.IMEI}}, nil},
 			{"by an end", license.DeviceFilter{Match: []license.IdentifierMatch{{Kind: license.KindMDN, Suffix: "06"}}}, []int{6}},
+			{"by parts that overlap", license.DeviceFilter{Match: []license.IdentifierMatch{{Kind: license.KindMDN, Prefix: "5550", Contains: "50", Suffix: "00003"}, {Kind: license.KindMDN, Prefix: "555"}}}, []int{3}},
+			{"by parts that contradict", license.DeviceFilter{Match: []license.IdentifierMatch{{Kind: license.KindMDN, Prefix: "555"}, {Kind: license.KindMDN, Prefix: "556"}}}, nil},
 			{"by ID and state", license.DeviceFilter{State: license.StateActive, Devices: []license.Device{{ICCID: b.sims[2].Device.ICCID}}}, nil},
 			{"by time", license.DeviceFilter{Latest: b.now}, nil},
 		} {

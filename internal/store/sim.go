@@ -18,8 +18,9 @@ const selectSIMs = `SELECT account, iccid, imei, imsi, mdn, state, generation, n
 	FROM sim
 	WHERE account = $1 AND number > $2 AND ($3 = '' OR state = $3)
 		AND (CAST($4 AS BIGINT) = 0 OR added >= $4) AND (CAST($5 AS BIGINT) = 0 OR added < $5)
-		AND iccid LIKE $6 AND imei LIKE $7 AND mdn LIKE $8
-	ORDER BY number LIMIT $9`
+		AND NOT EXISTS (SELECT 1 FROM {each $6} WHERE
+			CASE value ->> 0 WHEN 'ICCID' THEN iccid WHEN 'IMEI' THEN imei ELSE mdn END NOT LIKE (value ->> 1))
+	ORDER BY number LIMIT $7`
 
 const (
 	selectSIMsByICCID = `SELECT account, iccid, imei, imsi, mdn, state, generation, number, added, sku, request
@@ -53,9 +54,12 @@ func (s *Store) Devices(ctx context.Context, f license.DeviceFilter) ([]license.
 
 // listDevices reads an account's SIMs in the order of their numbers.
 func (s *Store) listDevices(ctx context.Context, account license.AccountName, f license.DeviceFilter) ([]license.SIM, error) {
+	patterns, err := likes(f.Match).param()
+	if err != nil {
+		return nil, err
+	}
 	return collect(s.reader(ctx), scanSIM, selectSIMs, string(account), f.After, string(f.State),
-		micros(f.Earliest), micros(f.Latest), like(f.Match, license.KindICCID), like(f.Match, license.KindIMEI),
-		like(f.Match, license.KindMDN), f.Limit)
+		micros(f.Earliest), micros(f.Latest), patterns, f.Limit)
 }
 
 // findDevices looks up the SIMs that a filter names, and holds them against the
@@ -129,20 +133,16 @@ func fits(sim, d license.Device) bool {
 	return (d.ICCID == "" || d.ICCID == sim.ICCID) && (d.IMEI == "" || d.IMEI == sim.IMEI) && (d.MDN == "" || d.MDN == sim.MDN)
 }
 
-// like is the pattern for one kind of identifier. Several matches of one kind
-// are one pattern in their order, which is what lists of digits are asked for.
-func like(matches []license.IdentifierMatch, kind license.IdentifierKind) string {
-	prefix, middle, suffix := "", "%", ""
+// likes are the patterns that identifiers must fit: rows of a kind and a
+// pattern. What could be a wildcard in the parts, which are digits, is left out.
+func likes(matches []license.IdentifierMatch) rows {
+	plain := strings.NewReplacer("%", "", "_", "", `\`, "").Replace
+	list := rows{}
 	for _, m := range matches {
-		if m.Kind != kind {
-			continue
-		}
-		prefix, suffix = cmp.Or(m.Prefix, prefix), cmp.Or(m.Suffix, suffix)
-		if m.Contains != "" {
-			middle += m.Contains + "%"
-		}
+		list = append(list, []any{m.Kind, plain(m.Prefix) + "%"},
+			[]any{m.Kind, "%" + plain(m.Contains) + "%"}, []any{m.Kind, "%" + plain(m.Suffix)})
 	}
-	return strings.Trim(prefix, "%_") + middle + strings.Trim(suffix, "%_")
+	return list
 }
 
 func scanSIM(scan func(...any) error) (sim license.SIM, err error) {
