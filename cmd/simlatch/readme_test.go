@@ -40,10 +40,10 @@ func TestReadmeWalk(t *testing.T) {
 
 	keyboard, typed := io.Pipe()
 	calls := startShell(t, dir, keyboard, "")
-	_, _ = io.WriteString(typed, blocks[2]) // the shell's end tells
+	_, _ = io.WriteString(typed, blocks[2]+blocks[3]) // the shell's end tells
 	listener.waitFor(t, "ICCID 89148000000000000012")
 	listener.waitFor(t, "ICCID 89148000000000000020")
-	_, _ = io.WriteString(typed, blocks[3])
+	_, _ = io.WriteString(typed, blocks[4])
 	_ = typed.Close()
 	if err := calls.wait(); err != nil {
 		t.Errorf("the calls ended with %v:\n%s", err, calls)
@@ -86,8 +86,12 @@ func readmeBlocks(t *testing.T) []string {
 	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
 		blocks = append(blocks, replace.Replace(m[1]))
 	}
-	if len(blocks) != 4 {
-		t.Fatalf("the README has %d shell blocks, want the 4 of the walk", len(blocks))
+	if len(blocks) != 5 {
+		t.Fatalf("the README has %d shell blocks, want the 5 of the walk", len(blocks))
+	}
+	// Pasted into zsh, a comment is a command, and path is where commands are.
+	if in := regexp.MustCompile(`(?m)^#.*|\bpath=`).FindString(strings.Join(blocks, "")); in != "" {
+		t.Errorf("the walk has %q, which zsh takes amiss", in)
 	}
 	address := regexp.MustCompile(`SERVER=http://(\S+)`).FindStringSubmatch(blocks[2])
 	blocks[0] = strings.TrimSuffix(blocks[0], "\n") + " --listen " + address[1] + "\n"
