@@ -39,7 +39,6 @@ func handle[In, Out any](who access, decode func(*call) (In, error),
 	fn func(ctx context.Context, c *call, in In) (Out, error),
 ) func(*call) (any, error) {
 	return func(c *call) (any, error) {
-		c.limitBody()
 		if err := c.withTimeout(func(ctx context.Context) error { return c.authenticate(ctx, who) }); err != nil {
 			return nil, err
 		}
@@ -72,6 +71,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, f family, pattern st
 	if c.id == "" {
 		c.id = string(license.NewRequestID(a.cfg.Clock.Now(), a.cfg.Random))
 	}
+	c.limitBody()
 	out, err := c.guard(work)
 	status, code, body := c.render(out, err)
 
@@ -84,6 +84,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, f family, pattern st
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	writeErr := a.write(w, status, body)
+	c.discardBody()
 
 	a.metrics.count(r.Method, pattern, status, code, time.Since(started))
 	a.log(c, pattern, status, code, time.Since(started), err, writeErr)

@@ -14,6 +14,9 @@ import (
 // maxBody is the largest body that is read.
 const maxBody = 8 << 20
 
+// maxDiscarded is how much is read away of one that was refused.
+const maxDiscarded = 4 * maxBody
+
 // limitBody bounds the time in which the client must have sent its body. The
 // deadline also holds while net/http reads away what was left unread, so a slow
 // client cannot hold up an early refusal either.
@@ -24,6 +27,17 @@ func (c *call) limitBody() {
 	// Network timeouts are real time, whatever the clock of the service says.
 	// Writers that know no deadlines are those of tests.
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.api.cfg.BodyTimeout))
+}
+
+// discardBody reads away what still comes of a body after the answer, within the
+// body's time. Many clients read nothing before they have sent everything; they
+// would find a broken connection in the place of an early refusal. One that
+// asks before it sends has been told.
+func (c *call) discardBody() {
+	if c.r.Body == nil || c.r.Body == http.NoBody || c.r.Header.Get("Expect") != "" {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.r.Body, maxDiscarded)
 }
 
 // readBody checks the type of the body and reads it.

@@ -144,6 +144,31 @@ func TestOversized(t *testing.T) {
 	}
 }
 
+// TestRefusedWhileSending: a client that reads nothing before it has sent
+// everything finds the refusal all the same, and not a broken connection.
+func TestRefusedWhileSending(t *testing.T) {
+	r := newReal(t)
+	body := strings.Repeat(" ", 3*maxBody)
+	for name, tc := range map[string]struct {
+		path, headers string
+		status        int
+	}{
+		"too large": {assign, r.credentials(), http.StatusRequestEntityTooLarge},
+		"no bearer": {assign, "Host: x\r\n", http.StatusUnauthorized},
+		"no such":   {"/api/m2m/v1/nothing", "Host: x\r\n", http.StatusNotFound},
+	} {
+		c := r.dial()
+		c.send("POST %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n", tc.path, tc.headers, len(body))
+		if _, err := io.WriteString(c, body); err != nil {
+			t.Errorf("%s: sending the body: %v", name, err)
+			continue
+		}
+		if a := c.receive("POST"); a.StatusCode != tc.status {
+			t.Errorf("%s: %s, want status %d", name, a, tc.status)
+		}
+	}
+}
+
 func TestBrokenBodies(t *testing.T) {
 	r := newReal(t)
 	c := r.dial()
