@@ -24,12 +24,15 @@ func (s *Store) DueAccounts(ctx context.Context, phase license.Phase, now time.T
 	return due, s.failed("looking for due accounts", err)
 }
 
-// The tasks are there: an update by key, as in settleTasks.
-const claim = `INSERT INTO task (account, request, iccid, phase)
-	SELECT account, request, iccid, phase FROM task
-	WHERE account = $1 AND phase = $2 AND due_at <= $3
-	ORDER BY due_at LIMIT $5 {skip}
-	ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, leased = 1, due_at = $4
+// The tasks are there: an update by key, as in settleTasks, and all of it on
+// excluded columns, as an INSERT … SELECT must be (rules_test.go). The lookup is
+// a query of its own, so that its ORDER BY means the task's column.
+const claim = `INSERT INTO task (account, request, iccid, phase, due_at)
+	SELECT account, request, iccid, phase, CAST($4 AS BIGINT) FROM (
+		SELECT account, request, iccid, phase FROM task
+		WHERE account = $1 AND phase = $2 AND due_at <= $3
+		ORDER BY due_at LIMIT $5 {skip}) AS due WHERE true
+	ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, leased = 1, due_at = excluded.due_at
 	RETURNING request, iccid, lease, attempt, round, outcome, code, comment`
 
 // claimed is a task that was claimed, in either phase.

@@ -83,6 +83,19 @@ func first[T any](q querier, scan func(scan func(...any) error) (T, error), text
 	return list[0], nil
 }
 
+// count runs a statement and counts the rows it returns.
+func count(q querier, text string, args ...any) (n int, err error) {
+	rows, err := q.query(text, args...)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		n++
+	}
+	return n, rows.Err()
+}
+
 // one scans a row of one column.
 func one[T any](scan func(...any) error) (v T, err error) {
 	err = scan(&v)

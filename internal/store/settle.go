@@ -153,15 +153,16 @@ const hasListener = `SELECT count(*) FROM listener WHERE account = $1 AND servic
 
 // The tasks are there, so nothing is inserted: this is an update by key, in the
 // order of the list.
-const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, due_at, leased, outcome, code, comment)
+const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, due_at, leased, outcome, code, comment, settled, ended)
 	SELECT $1, value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), value ->> 3, CAST(value ->> 4 AS BIGINT),
-		CAST(value ->> 5 AS SMALLINT), value ->> 6, value ->> 7, value ->> 8
+		CAST(value ->> 5 AS SMALLINT), value ->> 6, value ->> 7, value ->> 8, CAST($2 AS BIGINT),
+		CASE WHEN value ->> 3 = 'ended' THEN CAST($2 AS BIGINT) ELSE 0 END
 	FROM {each $3} WHERE true
 	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, due_at = excluded.due_at,
 		leased = excluded.leased, lease = task.lease + 1,
 		attempt = CASE WHEN excluded.phase = 'carrier' THEN task.attempt + 1 ELSE 0 END,
-		outcome = excluded.outcome, code = excluded.code, comment = excluded.comment, settled = $2,
-		ended = CASE WHEN excluded.phase = 'ended' THEN CAST($2 AS BIGINT) ELSE 0 END
+		outcome = excluded.outcome, code = excluded.code, comment = excluded.comment, settled = excluded.settled,
+		ended = excluded.ended
 	WHERE task.lease = excluded.lease AND task.phase IN ('carrier', 'stuck')
 	RETURNING request, iccid, lease, prior, phase, leased`
 

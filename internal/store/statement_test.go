@@ -71,7 +71,6 @@ var postgresOnly = regexp.MustCompile(`pg_advisory|goose_db_version|sqlite_versi
 var mayScan = map[string]bool{
 	"compareRequests": true, // verify
 	"strayTasks":      true, // verify
-	"strayOwners":     true, // verify
 	"sumEntitlements": true, // verify
 	"countRows":       true, // verify
 	"sumPostings":     true, // verify
