@@ -13,7 +13,7 @@ const (
 	batch = 500
 	// heldMost is how many callbacks a lane holds when its listener is quick
 	// enough for them: some batches, so that posting and writing down overlap.
-	heldMost = 4 * batch
+	heldMost = 20 * batch
 	// heldFailing is the same for a listener that keeps failing, but quickly.
 	heldFailing = 32
 	// failuresMost is how many attempts in a row may fail before a listener

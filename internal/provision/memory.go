@@ -42,7 +42,7 @@ func newRoom(capacity, callers int, window time.Duration) *room {
 	return &room{
 		capacity: capacity, callers: callers, window: window,
 		freed: make(chan struct{}, 1),
-		limit: min(capacity, 2*callers*batchSize), // until the pace is known
+		limit: capacity, // until the pace is known
 		held:  map[license.AccountName]int{},
 	}
 }

@@ -76,7 +76,7 @@ type Config struct {
 	Metrics prometheus.Registerer // nil: counts for nobody
 
 	Callers  int           // calls of the carrier at once; 0: 4
-	Capacity int           // tasks in memory, settled ones not counted; 0: 10000
+	Capacity int           // tasks in memory, settled ones not counted; 0: 40000
 	Lease    time.Duration // of claimed tasks and of the callbacks handed to the Sink; 0: 20s
 	Timeout  time.Duration // of one call of the carrier, shorter than Lease; 0: 10s
 	Deadline time.Duration // after which a task without an answer is stuck; 0: 24h
@@ -114,7 +114,7 @@ func (c Config) withDefaults() (Config, error) {
 		ok   bool
 	}{
 		{"callers", orInt(&c.Callers, 4)},
-		{"capacity", orInt(&c.Capacity, 10_000)},
+		{"capacity", orInt(&c.Capacity, 40_000)},
 		{"lease", orTime(&c.Lease, 20*time.Second)},
 		{"timeout", orTime(&c.Timeout, 10*time.Second)},
 		{"deadline", orTime(&c.Deadline, 24*time.Hour)},
