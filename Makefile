@@ -13,9 +13,10 @@ export TEST_POSTGRES TEST_RACE
 # its connections is watched all the same. -short tells tests to do with less
 # data, and go vet has seen everything before.
 RACE := -race -short -vet=off -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false
-# Packages that are too slow even so, or have nothing that could race. New
+# Packages that are too slow even so, or have nothing that could race (what
+# cmd/simlatch runs is raced where it stands). New
 # packages are raced until they are named here.
-NO_RACE := ./internal/store/storetest/pgcluster
+NO_RACE := ./internal/store/storetest/pgcluster ./cmd/simlatch
 
 # Tools are run by version, each from its own go.mod.
 tool = go tool -modfile=tools/$(1)/go.mod $(1)

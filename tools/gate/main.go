@@ -6,7 +6,8 @@
 // It starts one private PostgreSQL server for all packages when TEST_POSTGRES
 // is "auto" or "durable"; each package's tests would start their own otherwise. No
 // PostgreSQL is used when that is empty, and nothing runs under the race
-// detector when TEST_RACE is.
+// detector when TEST_RACE is. The tests run on Citus as well when TEST_CITUS is
+// the URL of a coordinator, which nothing here can start.
 package main
 
 import (
@@ -64,9 +65,9 @@ type step struct {
 func (g *gate) run(ctx context.Context) (err error) {
 	start := time.Now()
 	if o, ok := pgcluster.Asked(g.postgres); ok {
-		cluster, err := pgcluster.Start(ctx, o)
-		if err != nil {
-			return fmt.Errorf("starting PostgreSQL: %w; \"make test TEST_POSTGRES=\" leaves it out", err)
+		cluster, startErr := pgcluster.Start(ctx, o)
+		if startErr != nil {
+			return fmt.Errorf("starting PostgreSQL: %w; \"make test TEST_POSTGRES=\" leaves it out", startErr)
 		}
 		defer func() { err = errors.Join(err, cluster.Stop()) }()
 		g.postgres, g.version = cluster.URL(), " "+cluster.Version()
@@ -92,6 +93,9 @@ func (g *gate) engines() []string {
 	engines := []string{"sqlite"}
 	if g.postgres != "" {
 		engines = append(engines, "postgres"+g.version)
+	}
+	if os.Getenv("TEST_CITUS") != "" {
+		engines = append(engines, "citus")
 	}
 	return engines
 }
@@ -158,6 +162,9 @@ func (g *gate) summary(took time.Duration) {
 	fmt.Fprintf(g.out, "\nall passed in %s\nengines tested: %s\n", took.Round(time.Second), strings.Join(g.engines(), ", "))
 	if g.postgres == "" {
 		fmt.Fprintln(g.out, "engines not tested: postgres (TEST_POSTGRES is empty)")
+	}
+	if url, asked := os.LookupEnv("TEST_CITUS"); asked && url == "" {
+		fmt.Fprintln(g.out, "engines not tested: citus (TEST_CITUS is empty)")
 	}
 	if g.race == nil {
 		fmt.Fprintln(g.out, "not tested under the race detector (TEST_RACE is empty)")
