@@ -64,7 +64,7 @@ func statements(t *testing.T) map[string]string {
 var isStatement = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|DELETE|WITH) [^.]`)
 
 // postgresOnly are the statements that SQLite has no words for.
-var postgresOnly = regexp.MustCompile(`pg_advisory|goose_db_version|sqlite_version`)
+var postgresOnly = regexp.MustCompile(`pg_advisory|goose_db_version|sqlite_version|pg_dist|citus|to_regclass`)
 
 // mayScan are the statements that look at all rows of a table of size, of all
 // accounts or of one, because their answer takes them all.

@@ -23,7 +23,9 @@
 // URL of a server, whose user may create schemas, or "auto": then a private
 // server is started with the first test that wants it, and ends with the
 // process (package pgcluster); "durable" is the same with every commit on the
-// disk, for benchmarks. Unset or empty leaves PostgreSQL out.
+// disk, for benchmarks. Unset or empty leaves PostgreSQL out. PostgreSQL with
+// Citus is when TEST_CITUS is the URL of a coordinator's database that has the
+// extension; its databases come migrated and distributed, in few shards.
 package storetest
 
 import (
@@ -31,6 +33,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -57,9 +60,11 @@ func Each(t *testing.T, f func(t *testing.T, s *store.Store)) {
 
 // Engine is a kind of database to test on.
 type Engine struct {
-	Name   string // as Store.Engine says it
+	Name   string // as Store.Engine says it, or "citus"
 	server string // the URL of the server; empty for SQLite
 }
+
+const citus = "citus"
 
 // Engines lists the engines to test on.
 func Engines(tb testing.TB) []Engine {
@@ -76,7 +81,9 @@ func Engines(tb testing.TB) []Engine {
 	if server != "" {
 		engines = append(engines, Engine{Name: "postgres", server: server})
 	}
-	// The place for a third: TEST_CITUS, the URL of a coordinator.
+	if coordinator := os.Getenv("TEST_CITUS"); coordinator != "" {
+		engines = append(engines, Engine{Name: citus, server: coordinator})
+	}
 	return engines
 }
 
@@ -107,6 +114,9 @@ func (e Engine) NewDatabase(tb testing.TB) *Database {
 		db.URL = e.newSchema(tb)
 	}
 	tb.Cleanup(func() { db.verify(tb) })
+	if e.Name == citus {
+		db.distribute(tb)
+	}
 	return db
 }
 
@@ -116,13 +126,16 @@ func (e Engine) newSchema(tb testing.TB) string {
 	tb.Helper()
 	u, err := url.Parse(e.server)
 	if err != nil {
-		tb.Fatalf("TEST_POSTGRES is neither auto nor a URL: %v", err)
+		tb.Fatalf("TEST_POSTGRES or TEST_CITUS is no URL: %v", err)
 	}
 	schema := "test_" + strings.ToLower(rand.Text())
 	execute(tb, e.server, "CREATE SCHEMA "+schema)
 	tb.Cleanup(func() { execute(tb, e.server, "DROP SCHEMA "+schema+" CASCADE") })
 	q := u.Query()
 	q.Set("search_path", schema)
+	if e.Name == citus {
+		q.Set("citus.shard_count", "4") // of each table, each of a few files
+	}
 	u.RawQuery = q.Encode()
 	return u.String()
 }
@@ -156,6 +169,24 @@ func (db *Database) Open(tb testing.TB) *store.Store {
 	}
 	db.opened = true
 	return s
+}
+
+// distribute migrates the database and distributes its tables, so that whoever
+// opens it by its URL finds them so. Citus knows the tables of every schema by
+// themselves, and forgets them with the schema.
+func (db *Database) distribute(tb testing.TB) {
+	tb.Helper()
+	s, err := store.Open(tb.Context(), db.URL, store.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	_, err = s.Migrate(tb.Context())
+	if err == nil {
+		_, err = s.Distribute(tb.Context())
+	}
+	if err := errors.Join(err, s.Close()); err != nil {
+		tb.Fatalf("making a distributed database: %v", err)
+	}
 }
 
 // SQL opens the database without the store, for tests that look behind it or
