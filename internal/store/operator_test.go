@@ -395,3 +395,21 @@ func TestTakeOver(t *testing.T) {
 		t.Error("the lease of the former process still counts")
 	}
 }
+
+// TestImportThatPanics has the reading of an inventory panic: the import fails,
+// and nothing stays locked.
+func TestImportThatPanics(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		b := newBench(t, s, storetest.Fixture{SIMs: -1})
+		_, err := s.Import(t.Context(), func(yield func(license.SIM, error) bool) {
+			for i := range 3000 {
+				yield(storetest.SIM(storetest.Account, i), nil)
+			}
+			panic("a bug")
+		}, b.now, nil)
+		if err == nil {
+			t.Error("the import that panicked succeeded")
+		}
+		b.importSIMs(storetest.SIM(storetest.Account, 1))
+	})
+}

@@ -87,7 +87,7 @@ func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) (err error) 
 			_ = t.Rollback() // err says what went wrong
 		}
 	}()
-	err = fn(&tx{
+	err = runCall(&tx{
 		ctx: ctx, dialect: s.dialect,
 		run: func(text string, args []any) (sql.Result, error) {
 			return t.ExecContext(ctx, s.texts.get(text), args...)
@@ -95,7 +95,7 @@ func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) (err error) 
 		rows: func(text string, args []any) (*sql.Rows, error) {
 			return t.QueryContext(ctx, s.texts.get(text), args...)
 		},
-	})
+	}, fn)
 	if err != nil {
 		return err
 	}
