@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -411,5 +412,24 @@ func TestImportThatPanics(t *testing.T) {
 			t.Error("the import that panicked succeeded")
 		}
 		b.importSIMs(storetest.SIM(storetest.Account, 1))
+	})
+}
+
+// TestHugePurchase has purchases beyond what a pool can count.
+func TestHugePurchase(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		b := newBench(t, s, storetest.Fixture{})
+		for _, units := range []int64{math.MaxInt64, math.MinInt64, 1_000_000_000_001} {
+			_, err := s.AddPurchase(t.Context(), license.Purchase{
+				Account: storetest.Account, SKU: license.SKUFlexible, Units: units, Reason: "test",
+			}, b.now)
+			var input *license.InputError
+			if !errors.As(err, &input) {
+				t.Errorf("buying %d: %v, want an InputError", units, err)
+			}
+		}
+		if p := b.pool(license.SKUFlexible); p.Purchased != 100 {
+			t.Errorf("%d purchased, want 100", p.Purchased)
+		}
 	})
 }

@@ -3,17 +3,23 @@ package store
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
 )
 
-const selectPoolRows = `SELECT account, sku, purchased, reserved, assigned FROM pool WHERE account = $1 ORDER BY sku`
+const (
+	selectPoolRows = `SELECT account, sku, purchased, reserved, assigned FROM pool WHERE account = $1 ORDER BY sku`
+	selectPool     = `SELECT account, sku, purchased, reserved, assigned FROM pool WHERE account = $1 AND sku = $2`
+)
 
 func selectPools(q querier, account license.AccountName) ([]license.Pool, error) {
-	return collect(q, func(scan func(...any) error) (p license.Pool, err error) {
-		return p, scan(&p.Account, &p.SKU, &p.Purchased, &p.Reserved, &p.Assigned)
-	}, selectPoolRows, string(account))
+	return collect(q, scanPool, selectPoolRows, string(account))
+}
+
+func scanPool(scan func(...any) error) (p license.Pool, err error) {
+	return p, scan(&p.Account, &p.SKU, &p.Purchased, &p.Reserved, &p.Assigned)
 }
 
 // Pools lists an account's pools by SKU.
@@ -30,8 +36,15 @@ const (
 		RETURNING account, sku, purchased, reserved, assigned`
 	insertPurchase = `INSERT INTO purchase (account, sku, number, units, reference, reason, time)
 		SELECT $1, $2, coalesce(max(number), 0) + 1, CAST($3 AS BIGINT), $4, $5, CAST($6 AS BIGINT)
-		FROM purchase WHERE account = $1 AND sku = $2`
+		FROM purchase WHERE account = $1 AND sku = $2
+		RETURNING number`
+	samePurchase = `SELECT 1 FROM purchase WHERE account = $1 AND sku = $2 AND number = $3
+		AND units = $4 AND reference = $5 AND reason = $6 AND time = $7`
 )
+
+// maxPurchase bounds the units of one purchase, so that no pool can come near
+// what a number holds.
+const maxPurchase = 1_000_000_000_000
 
 // AddPurchase adds licenses to a pool, or withdraws them, and returns the pool.
 // It fails with license.ErrInsufficient when fewer would remain than are
@@ -40,17 +53,31 @@ func (s *Store) AddPurchase(ctx context.Context, p license.Purchase, now time.Ti
 	if p.Units == 0 {
 		return pool, &license.InputError{Field: license.FieldUnits, Value: "0", Reason: "a purchase adds or withdraws at least one license"}
 	}
+	if p.Units > maxPurchase || p.Units < -maxPurchase {
+		return pool, &license.InputError{Field: license.FieldUnits, Value: strconv.FormatInt(p.Units, 10), Reason: "a purchase has at most a million million licenses"}
+	}
+	var number int64 // that a former try gave the purchase
 	err = s.write(ctx, p.Account, 1, func(tx *tx) error {
 		if err := needAccount(tx, p.Account); err != nil {
 			return err
+		}
+		if number > 0 {
+			// The former try may have been committed.
+			same, err := collect(tx, one[int], samePurchase, string(p.Account), string(p.SKU), number,
+				p.Units, p.Reference, p.Reason, micros(now))
+			if err != nil {
+				return err
+			}
+			if len(same) > 0 {
+				pool, err = first(tx, scanPool, selectPool, string(p.Account), string(p.SKU))
+				return err
+			}
 		}
 		if _, err := tx.exec(openPool, string(p.Account), string(p.SKU)); err != nil {
 			return err
 		}
 		// The pool first, here: its row orders the numbers of the purchases.
-		list, err := collect(tx, func(scan func(...any) error) (p license.Pool, err error) {
-			return p, scan(&p.Account, &p.SKU, &p.Purchased, &p.Reserved, &p.Assigned)
-		}, growPool, string(p.Account), string(p.SKU), p.Units)
+		list, err := collect(tx, scanPool, growPool, string(p.Account), string(p.SKU), p.Units)
 		if err != nil {
 			return err
 		}
@@ -58,7 +85,7 @@ func (s *Store) AddPurchase(ctx context.Context, p license.Purchase, now time.Ti
 			return license.ErrInsufficient
 		}
 		pool = list[0]
-		_, err = tx.exec(insertPurchase, string(p.Account), string(p.SKU), p.Units, p.Reference, p.Reason, micros(now))
+		number, err = first(tx, one[int64], insertPurchase, string(p.Account), string(p.SKU), p.Units, p.Reference, p.Reason, micros(now))
 		return err
 	})
 	return pool, s.failed("adding a purchase", err)
