@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -80,17 +79,22 @@ func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []li
 	if err != nil {
 		return err
 	}
+	var inserted []taskKey
 	won, err := collect(tx, func(scan func(...any) error) (key taskKey, err error) {
 		var lease int64
 		err = scan(&key.request, &key.iccid, &lease)
 		if c := given[key].Callback; err == nil && lease != c.Lease+1 {
-			err = fmt.Errorf("%s/%s: %w", c.Request, c.Device.ICCID, errNoTask)
+			inserted = append(inserted, key)
 		}
 		return key, err
 	}, finishTasks, string(account), param)
 	if err != nil {
 		return err
 	}
+	if err := removeInserted(tx, account, inserted); err != nil {
+		return err
+	}
+	won = slices.DeleteFunc(won, func(key taskKey) bool { return slices.Contains(inserted, key) })
 	var attempts rows
 	for _, key := range won {
 		if d := given[key]; d.Verdict == license.Again || d.Verdict == license.Exhausted {

@@ -3,8 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -113,7 +111,10 @@ func settleAccount(tx *tx, p license.SettleParams, account license.AccountName, 
 	st := &settlement{tx: tx, p: p, account: account, given: make(map[taskKey]license.Outcome, len(outcomes))}
 	for _, o := range outcomes {
 		o.Code, o.Comment = clean(o.Code, maxCode), clean(o.Comment, maxComment)
-		st.given[taskKey{o.Task.Request, o.Task.Device.ICCID}] = o
+		key := taskKey{o.Task.Request, o.Task.Device.ICCID}
+		if o.Task.Lease >= st.given[key].Task.Lease {
+			st.given[key] = o
+		}
 	}
 	if err := st.tasks(); err != nil {
 		return err
@@ -166,8 +167,18 @@ const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, du
 	WHERE task.lease = excluded.lease AND task.phase IN ('carrier', 'stuck')
 	RETURNING request, iccid, lease, prior, phase, leased`
 
-// errNoTask says that an outcome was given for a task that does not exist.
-var errNoTask = errors.New("there is no such task")
+const removeTask = `DELETE FROM task WHERE account = $1 AND request = $2 AND iccid = $3`
+
+// removeInserted takes back what an update by key inserted: rows of tasks that
+// were purged since they were leased, long ago.
+func removeInserted(tx *tx, account license.AccountName, keys []taskKey) error {
+	for _, key := range keys {
+		if _, err := tx.exec(removeTask, string(account), string(key.request), string(key.iccid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // tasks moves the tasks on, and learns which outcomes count.
 func (st *settlement) tasks() error {
@@ -200,24 +211,29 @@ func (st *settlement) tasks() error {
 	if err != nil {
 		return err
 	}
+	var inserted []taskKey
 	st.won, err = collect(st.tx, func(scan func(...any) error) (w wonTask, err error) {
 		var key taskKey
 		var leased int
 		err = scan(&key.request, &key.iccid, &w.lease, &w.prior, &w.phase, &leased)
 		w.Outcome = st.given[key]
 		if err == nil && w.lease != w.Task.Lease+1 {
-			err = fmt.Errorf("%s: %w", w.Task.Key(), errNoTask)
+			inserted = append(inserted, key)
 		}
 		if leased == 1 {
 			w.until = st.p.LeaseUntil
 		}
 		return w, err
 	}, settleTasks, string(st.account), micros(st.p.Now), param)
+	if err != nil {
+		return err
+	}
+	st.won = slices.DeleteFunc(st.won, func(w wonTask) bool { return w.lease == w.Task.Lease })
 	// The request's order, so that a listener hears of its devices in it.
 	slices.SortFunc(st.won, func(a, b wonTask) int {
 		return cmp.Or(cmp.Compare(a.Task.Request, b.Task.Request), cmp.Compare(a.Task.Device.ICCID, b.Task.Device.ICCID))
 	})
-	return err
+	return removeInserted(st.tx, st.account, inserted)
 }
 
 // The requests are there: an update by key, as in settleTasks.

@@ -1,0 +1,69 @@
+package store_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/store"
+	"github.com/simlatch/simlatch/internal/store/storetest"
+)
+
+// TestPurgedMeanwhile has a node tell late how work ended that another node has
+// done and that was purged since: that changes nothing, and holds up nothing.
+func TestPurgedMeanwhile(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		b := newBench(t, s, storetest.Fixture{})
+		b.listen()
+		b.accept(license.Assign, license.SKUFlexible, b.sims[0])
+		slow := b.claim(1)
+		b.now = b.now.Add(time.Minute)
+		b.carry(license.Done)
+		slowCall := b.claimCallbacks(1)
+		b.now = b.now.Add(time.Minute)
+		b.finish(b.claimCallbacks(1)[0], license.Delivered)
+		b.now = b.now.Add(time.Hour)
+		if n, err := s.Purge(t.Context(), b.now, time.Minute); err != nil || n != 1 {
+			t.Fatalf("Purge: %d, %v; want 1", n, err)
+		}
+		b.accept(license.Assign, license.SKUFlexible, b.sims[1:3]...)
+		live := b.claim(2)
+		settled, err := s.SettleTasks(t.Context(), license.SettleParams{Now: b.now, Outcomes: outcomes(append(live, slow...), license.Done)})
+		if err != nil || settled.Counted != 2 {
+			t.Errorf("SettleTasks: %+v, %v; want two counted", settled, err)
+		}
+		calls := b.claimCallbacks(2)
+		var ends []license.Delivery
+		for _, c := range append(calls, slowCall...) {
+			ends = append(ends, license.Delivery{Callback: c, Verdict: license.Exhausted, Status: 500, At: b.now})
+		}
+		if err := s.FinishCallbacks(t.Context(), b.now, ends); err != nil {
+			t.Errorf("FinishCallbacks: %v", err)
+		}
+		if got := b.claimCallbacks(10); len(got) != 0 {
+			t.Errorf("claimed %+v, want nothing", got)
+		}
+		b.verify()
+	})
+}
+
+// TestStaleOutcomeBesideALiveOne has one batch hold two outcomes of one task: of
+// a lease that was lost, and of the one that stands.
+func TestStaleOutcomeBesideALiveOne(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		for _, reversed := range []bool{false, true} {
+			b := newBench(t, s, storetest.Fixture{SIMs: 1, First: 20 + map[bool]int{true: 1}[reversed]})
+			b.accept(license.Assign, license.SKUFlexible, b.sims[0])
+			both := b.claim(1)
+			b.now = b.now.Add(time.Minute)
+			both = append(both, b.claim(1)...)
+			if reversed {
+				slices.Reverse(both)
+			}
+			if settled := b.settle(outcomes(both, license.Done)...); settled.Counted != 1 {
+				t.Errorf("reversed %v: %d counted, want the one that stands", reversed, settled.Counted)
+			}
+		}
+	})
+}
