@@ -67,3 +67,17 @@ func TestStaleOutcomeBesideALiveOne(t *testing.T) {
 		}
 	})
 }
+
+// TestStuckTasksKeepTheirCount has the carrier asked until a task is stuck.
+func TestStuckTasksKeepTheirCount(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		b := newBench(t, s, storetest.Fixture{})
+		b.accept(license.Assign, license.SKUFlexible, b.sims[0])
+		b.settle(outcomes(b.claim(1), license.Retry)...)
+		b.settle(outcomes(b.claim(1), license.Stuck)...)
+		stuck, err := s.StuckTasks(t.Context(), storetest.Account)
+		if err != nil || len(stuck) != 1 || stuck[0].Attempt != 2 {
+			t.Errorf("StuckTasks: %+v, %v; want one after two attempts", stuck, err)
+		}
+	})
+}

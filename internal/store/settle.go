@@ -161,7 +161,7 @@ const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, du
 	FROM {each $3} WHERE true
 	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, due_at = excluded.due_at,
 		leased = excluded.leased, lease = task.lease + 1,
-		attempt = CASE WHEN excluded.phase = 'carrier' THEN task.attempt + 1 ELSE 0 END,
+		attempt = CASE WHEN excluded.phase IN ('carrier', 'stuck') THEN task.attempt + 1 ELSE 0 END,
 		outcome = excluded.outcome, code = excluded.code, comment = excluded.comment, settled = excluded.settled,
 		ended = excluded.ended
 	WHERE task.lease = excluded.lease AND task.phase IN ('carrier', 'stuck')
