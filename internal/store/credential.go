@@ -176,12 +176,20 @@ func grant(tx *tx, name string, accounts []license.AccountName) error {
 	return nil
 }
 
+// lockUser has grants to one user wait for each other: what one adds, another
+// that began before would not see, and so not remove.
+const lockUser = `UPDATE credential SET hash = hash WHERE kind = 'user' AND name = $1`
+
 // GrantAccounts makes accounts the ones a user may use, and no others. It fails
 // with license.ErrNotFound.
 func (s *Store) GrantAccounts(ctx context.Context, name string, accounts []license.AccountName) error {
 	err := s.write(ctx, "", 1, func(tx *tx) error {
-		if _, err := first(tx, scanUser, selectUser, name); err != nil {
-			return fmt.Errorf("user %s: %w", name, err)
+		n, err := tx.exec(lockUser, name)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("user %s: %w", name, license.ErrNotFound)
+		}
+		if err != nil {
+			return err
 		}
 		return grant(tx, name, accounts)
 	})
