@@ -100,6 +100,10 @@ func (s *Store) Accounts(ctx context.Context) ([]license.AccountName, error) {
 }
 
 const (
+	// lockAccounts keeps two accounts from being added at once, neither of which
+	// would see that the other differs only by hyphens.
+	lockAccounts = `INSERT INTO counter (name, value) VALUES ('account', 1)
+		ON CONFLICT (name) DO UPDATE SET value = counter.value + 1`
 	insertAccount = `INSERT INTO account (name, created) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`
 	likeAccount   = `SELECT name FROM account WHERE replace(name, '-', '') = $1 AND name <> $2`
 	selectAccount = `SELECT name FROM account WHERE name = $1`
@@ -109,6 +113,9 @@ const (
 // of that name, hyphens left aside.
 func (s *Store) AddAccount(ctx context.Context, name license.AccountName, now time.Time) error {
 	err := s.write(ctx, name, 1, func(tx *tx) error {
+		if _, err := tx.exec(lockAccounts); err != nil {
+			return err
+		}
 		n, err := tx.exec(insertAccount, string(name), micros(now))
 		if err == nil && n == 0 {
 			err = fmt.Errorf("account %s: %w", name, license.ErrExists)

@@ -1,7 +1,10 @@
 package store_test
 
 import (
+	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/simlatch/simlatch/internal/auth"
@@ -31,6 +34,31 @@ func TestGrantsRace(t *testing.T) {
 			wg.Wait()
 			if u, err := s.User(t.Context(), "u"); err != nil || len(u.Accounts) != 1 {
 				t.Fatalf("after two grants of one account each: %v, %v; want one", u.Accounts, err)
+			}
+		}
+	})
+}
+
+// TestAccountsRace has two accounts added at once that differ only by hyphens.
+func TestAccountsRace(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		for i := range 30 {
+			var wg sync.WaitGroup
+			var added atomic.Int64
+			for _, form := range []string{"%d-123", "%d1-23"} {
+				wg.Go(func() {
+					err := s.AddAccount(t.Context(), license.AccountName(fmt.Sprintf(form, 1000+i)), storetest.Start())
+					if err == nil {
+						added.Add(1)
+					} else if !errors.Is(err, license.ErrExists) {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if n := added.Load(); n != 1 {
+				names, _ := s.Accounts(t.Context())
+				t.Fatalf("%d accounts were added, want one: %v", n, names)
 			}
 		}
 	})
