@@ -124,7 +124,8 @@ type Records interface {
 	Application(ctx context.Context, key string) (Application, error)
 	ApplicationByToken(ctx context.Context, tokenHash string) (Application, error)
 	// ReplaceToken stores a's nonce, issue time and token hash if its nonce
-	// still is oldNonce, and reports whether it was.
+	// still is oldNonce and its secret the one a was read with, and reports
+	// whether it was so.
 	ReplaceToken(ctx context.Context, a Application, oldNonce string) (bool, error)
 
 	User(ctx context.Context, name string) (User, error)

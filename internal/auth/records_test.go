@@ -61,7 +61,7 @@ func (r *records) ReplaceToken(_ context.Context, a Application, oldNonce string
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	stands := r.applications[a.Key]
-	if stands.Nonce != oldNonce {
+	if stands.Nonce != oldNonce || stands.SecretHash != a.SecretHash {
 		return false, nil
 	}
 	stands.Nonce, stands.Issued, stands.TokenHash = a.Nonce, a.Issued, a.TokenHash

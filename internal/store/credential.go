@@ -53,11 +53,11 @@ func scanApplication(scan func(...any) error) (a auth.Application, err error) {
 }
 
 const replaceToken = `UPDATE credential SET nonce = $2, issued = $3, token = $4
-	WHERE kind = 'application' AND name = $1 AND nonce = $5`
+	WHERE kind = 'application' AND name = $1 AND nonce = $5 AND hash = $6`
 
 // ReplaceToken implements auth.Records.
 func (s *Store) ReplaceToken(ctx context.Context, a auth.Application, oldNonce string) (bool, error) {
-	return s.changeCredential(ctx, "storing a token", replaceToken, a.Key, a.Nonce, micros(a.Issued), a.TokenHash, oldNonce)
+	return s.changeCredential(ctx, "storing a token", replaceToken, a.Key, a.Nonce, micros(a.Issued), a.TokenHash, oldNonce, a.SecretHash)
 }
 
 const replacePassword = `UPDATE credential SET hash = $2 WHERE kind = 'user' AND name = $1 AND hash = $3`

@@ -245,7 +245,7 @@ func TestCredentials(t *testing.T) {
 		if err := s.AddApplication(ctx, "app", "hash", b.now); !errors.Is(err, license.ErrExists) {
 			t.Errorf("the same application: %v, want ErrExists", err)
 		}
-		a := auth.Application{Key: "app", Nonce: "n", Issued: b.now, TokenHash: "t"}
+		a := auth.Application{Key: "app", SecretHash: "hash", Nonce: "n", Issued: b.now, TokenHash: "t"}
 		for i, want := range []bool{true, false} {
 			if got, err := s.ReplaceToken(ctx, a, ""); err != nil || got != want {
 				t.Errorf("replacing the token, try %d: %v, %v; want %v", i+1, got, err, want)

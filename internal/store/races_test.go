@@ -63,3 +63,24 @@ func TestAccountsRace(t *testing.T) {
 		}
 	})
 }
+
+// TestTokenOfAFormerSecret has the secret changed between the reading of an
+// application that never had a token and the storing of its first.
+func TestTokenOfAFormerSecret(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		if err := s.AddApplication(t.Context(), "app", "old", storetest.Start()); err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.Application(t.Context(), "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RotateApplication(t.Context(), "app", "new"); err != nil {
+			t.Fatal(err)
+		}
+		a.Nonce, a.Issued, a.TokenHash = "nonce", storetest.Start(), "token"
+		if replaced, err := s.ReplaceToken(t.Context(), a, ""); err != nil || replaced {
+			t.Errorf("ReplaceToken = %v, %v; want the token of the old secret refused", replaced, err)
+		}
+	})
+}
