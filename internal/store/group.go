@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/simlatch/simlatch/internal/license"
@@ -98,8 +99,12 @@ func (g *group) withdraw(account license.AccountName, c *call) bool {
 	queue := g.queues[account]
 	for i := range queue {
 		if queue[i] == c {
-			g.queues[account] = append(queue[:i:i], queue[i+1:]...)
-			return true // an empty queue is passed over when its turn comes
+			if g.queues[account] = append(queue[:i:i], queue[i+1:]...); len(queue) == 1 {
+				// Its turn too, or whoever queues up next would get another.
+				delete(g.queues, account)
+				g.turns = slices.DeleteFunc(g.turns, func(a license.AccountName) bool { return a == account })
+			}
+			return true
 		}
 	}
 	return false

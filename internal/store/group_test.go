@@ -197,6 +197,37 @@ func TestGroupTakesTurns(t *testing.T) {
 	}
 }
 
+// TestGroupForgetsWhoGaveUp has callers of one account give up one after the
+// other while the writer is busy: the account keeps one turn, not one for each.
+func TestGroupForgetsWhoGaveUp(t *testing.T) {
+	s := openGroup(t)
+	holding, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = s.write(context.Background(), "holder", 1, func(*tx) error {
+			close(holding)
+			<-release
+			return nil
+		})
+	})
+	<-holding
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		if err := s.write(ctx, "hasty", 1, addAccount("hasty")); !errors.Is(err, context.Canceled) {
+			t.Fatalf("a write that was given up: %v", err)
+		}
+	}
+	s.group.mu.Lock()
+	turns, queues := len(s.group.turns), len(s.group.queues)
+	s.group.mu.Unlock()
+	if turns != 0 || queues != 0 {
+		t.Errorf("%d turns and %d queues are left of callers who gave up, want none", turns, queues)
+	}
+	close(release)
+	wg.Wait()
+}
+
 func TestClosedStore(t *testing.T) {
 	s := openGroup(t)
 	if err := s.Close(); err != nil {
