@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/url"
 	"sync/atomic"
@@ -150,5 +151,30 @@ func TestLostCommit(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestImportLosesItsConnection has the connection break in the midst of an
+// import: that is an outage, and no fault of the file.
+func TestImportLosesItsConnection(t *testing.T) {
+	for _, e := range storetest.Engines(t) {
+		if e.Name != "postgres" {
+			continue
+		}
+		db := e.NewDatabase(t)
+		b := newBench(t, db.Open(t), storetest.Fixture{SIMs: -1})
+		raw := db.SQL(t)
+		_, err := b.s.Import(t.Context(), func(yield func(license.SIM, error) bool) {
+			_, err := raw.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'`)
+			if err != nil {
+				t.Error(err)
+			}
+			yield(storetest.SIM(storetest.Account, 1), nil)
+		}, b.now, nil)
+		var unavailable *license.UnavailableError
+		var conflict *store.ConflictError
+		if !errors.As(err, &unavailable) || errors.As(err, &conflict) {
+			t.Errorf("Import: %v, want an UnavailableError", err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -249,8 +250,12 @@ func (im *importer) add(sim license.SIM) error {
 	im.read++
 	batch, known := im.batches[sim.Account]
 	if !known {
-		if err := needAccount(im.tx, sim.Account); err != nil {
+		err := needAccount(im.tx, sim.Account)
+		if errors.Is(err, license.ErrNotFound) {
 			return &ConflictError{SIM: sim, Index: im.read, Reason: "there is no such account"}
+		}
+		if err != nil {
+			return err
 		}
 	}
 	batch = append(batch, numberedSIM{sim, im.read})
