@@ -146,7 +146,15 @@ func (a *Authority) ResetPassword(ctx context.Context, c Caller, old Secret, fro
 		return "", fmt.Errorf("storing a password: %w", err)
 	}
 	if !replaced {
-		return "", ErrPassword // changed meanwhile: the old one no longer holds
+		// By itself, where the answer to its first try was lost, or by someone
+		// else meanwhile: then the old one no longer holds.
+		u, err := a.cfg.Records.User(ctx, c.User)
+		if err != nil && !errors.Is(err, license.ErrNotFound) {
+			return "", fmt.Errorf("reading a user: %w", err)
+		}
+		if err != nil || !same(u.PasswordHash, hash) {
+			return "", ErrPassword
+		}
 	}
 	return password, nil
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"regexp"
 	"strings"
@@ -149,4 +150,43 @@ func TestResetPassword(t *testing.T) {
 	if _, err := a.Login(t.Context(), "app", "user", fresh, ""); err != nil {
 		t.Errorf("Login with the new password: %v", err)
 	}
+}
+
+// TestResetPasswordRepeated has the store repeat the change itself, since the
+// answer to its first try was lost, and then somebody else change it first.
+func TestResetPasswordRepeated(t *testing.T) {
+	r, c := newRecords(), newClock()
+	a := node(t, r, c, func(cfg *Config) { cfg.Records = repeating{r} })
+	caller := Caller{Application: "app", User: "user"}
+	fresh, err := a.ResetPassword(t.Context(), caller, "password", "")
+	if err != nil {
+		t.Fatalf("ResetPassword: %v", err)
+	}
+	if _, err := a.Login(t.Context(), "app", "user", fresh, ""); err != nil {
+		t.Errorf("Login with the new password: %v", err)
+	}
+	a = node(t, r, c, func(cfg *Config) { cfg.Records = overtaken{r} })
+	if _, err := a.ResetPassword(t.Context(), caller, fresh, ""); !errors.Is(err, ErrPassword) {
+		t.Errorf("ResetPassword after another one = %v, want ErrPassword", err)
+	}
+}
+
+// repeating makes each change of a password twice.
+type repeating struct{ *records }
+
+func (r repeating) ReplacePassword(ctx context.Context, name, oldHash, newHash string) (bool, error) {
+	if _, err := r.records.ReplacePassword(ctx, name, oldHash, newHash); err != nil {
+		return false, err
+	}
+	return r.records.ReplacePassword(ctx, name, oldHash, newHash)
+}
+
+// overtaken has someone else change each password first.
+type overtaken struct{ *records }
+
+func (r overtaken) ReplacePassword(ctx context.Context, name, oldHash, newHash string) (bool, error) {
+	if _, err := r.records.ReplacePassword(ctx, name, oldHash, "another"); err != nil {
+		return false, err
+	}
+	return r.records.ReplacePassword(ctx, name, oldHash, newHash)
 }
