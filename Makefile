@@ -23,7 +23,7 @@ tool = go tool -modfile=tools/$(1)/go.mod $(1)
 GO_DIRS = $(wildcard cmd internal m2m tools *.go)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race check build bench generate fmt go-version
+.PHONY: help demo test race check build bench bench-go generate fmt go-version
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -53,10 +53,16 @@ fmt: ## format the code
 build: go-version ## build bin/simlatch, static and reproducible
 	CGO_ENABLED=0 go build -trimpath -o bin/simlatch ./cmd/simlatch
 
-bench: TEST_POSTGRES := $(if $(filter auto,$(TEST_POSTGRES)),durable,$(TEST_POSTGRES))
-bench: go-version ## run the benchmarks on SQLite and PostgreSQL (BENCH=regexp selects)
+bench bench-go: TEST_POSTGRES := $(if $(filter auto,$(TEST_POSTGRES)),durable,$(TEST_POSTGRES))
+bench bench-go: TEST_RACE :=
+bench: build ## measure the whole server against references: bin/bench.json (BENCH_ARGS="-quick -only regexp"; -h lists more)
 	@tools/prepare.sh
-	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
+	go build -o bin/bench ./tools/bench
+	bin/bench -simlatch bin/simlatch -postgres "$(TEST_POSTGRES)" -json bin/bench.json $(BENCH_ARGS)
+
+bench-go: go-version ## run the benchmarks of hot pieces, for benchstat (BENCH=regexp selects, COUNT=10 repeats)
+	@tools/prepare.sh
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) ./...
 
 generate: go-version ## write the generated files anew
 	go generate ./...

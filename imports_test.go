@@ -14,7 +14,7 @@ import (
 //
 //	4   cmd/simlatch   m2m/m2mtest   tools
 //	3   server
-//	2   api   operator   console   sandbox   provision   carrier   callback
+//	2   api   operator   console   sandbox   provision   carrier   callback   load
 //	1   store → auth
 //	0   license   m2m   operator/client   exchange
 //
@@ -43,9 +43,11 @@ var mayImport = map[string][]string{
 		"m2m", "internal/operator/client", "internal/exchange",
 	},
 
+	"internal/load": {"m2m"},
+
 	"cmd/simlatch": {
 		"internal/server", "internal/store", "internal/auth", "internal/license", "internal/operator/client",
-		"internal/exchange", "m2m",
+		"internal/exchange", "internal/load", "m2m",
 	},
 	"m2m/m2mtest": {"internal/server", "m2m"},
 
@@ -55,6 +57,7 @@ var mayImport = map[string][]string{
 	},
 	"internal/store/storetest/pgcluster": {},
 	"tools/gate":                         {"internal/store/storetest/pgcluster"},
+	"tools/bench":                        {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }
 
 // onlyStandard are the packages that build on nothing but the standard library:
