@@ -74,7 +74,7 @@ func accept(tx *tx, p license.AcceptParams) (license.Accepted, error) {
 		}
 		if id != r.ID {
 			replay.ID = id
-			return replay, nil
+			return replay, tx.confirm()
 		}
 	}
 	postings := 0
@@ -83,8 +83,11 @@ func accept(tx *tx, p license.AcceptParams) (license.Accepted, error) {
 	}
 	n, err := tx.exec(insertRequest, string(r.Account), string(r.ID), string(r.SKU), string(r.Action), micros(r.At),
 		p.Application, p.User, p.Trace, len(r.Devices), postings)
-	if err != nil || n == 0 {
-		return replay, err
+	if err != nil {
+		return license.Accepted{}, err
+	}
+	if n == 0 {
+		return replay, tx.confirm()
 	}
 	take := takeForAssign
 	if r.Action == license.Unassign {
@@ -149,6 +152,9 @@ func findKey(q querier, account license.AccountName, application, operation, key
 // when it was given with another body.
 func (s *Store) Replay(ctx context.Context, account license.AccountName, application, operation, key, bodyHash string, now time.Time) (license.RequestID, error) {
 	id, err := findKey(s.reader(ctx), account, application, operation, key, bodyHash, now.Add(-keepIdempotency))
+	if err == nil && s.dialect.confirm != "" {
+		err = s.write(ctx, account, 1, (*tx).confirm)
+	}
 	return id, s.failed("looking an idempotency key up", err)
 }
 

@@ -31,6 +31,7 @@ type dialect struct {
 	wait      string // {wait}: lock the rows, after an ORDER BY
 	clustered string // {clustered}: an account's rows lie together
 	hot       string // {hot}: leave room in each page for updates
+	confirm   string // a statement that makes the commit wait for all before it, where commits can be waited for
 	// retry reports whether a write that failed so is worth repeating: it lost
 	// a race, or its outcome is unknown. Every write can be repeated.
 	retry func(error) bool
@@ -73,6 +74,8 @@ var postgresDialect = dialect{
 	skip: "FOR UPDATE SKIP LOCKED",
 	wait: "FOR UPDATE",
 	hot:  "WITH (fillfactor = 75)",
+	// A few bytes for the log that nobody reads.
+	confirm: "SELECT pg_logical_emit_message(true, 'simlatch', 'confirm')",
 	retry: func(err error) bool {
 		switch code := postgresCode(err); code {
 		case "40001", "40P01": // serialization failure, deadlock
@@ -88,7 +91,6 @@ var postgresDialect = dialect{
 			strings.HasPrefix(code, "53"),  // out of connections, disk, memory
 			strings.HasPrefix(code, "57P"), // shutting down, starting up
 			code == "57014",                // cancelled: took too long
-			code == "25006",                // read only: a standby
 			code == "55P03":                // lock not available
 			return true
 		}
@@ -104,14 +106,19 @@ func postgresCode(err error) string {
 	return ""
 }
 
-// disconnected reports whether the connection broke, so that what the last
-// statement did is unknown.
+// disconnected reports whether the connection broke or leads to a server that
+// serves us no more, so that what the last statement did is unknown.
 func disconnected(err error) bool {
 	var connect *pgconn.ConnectError
 	var network net.Error
-	return errors.As(err, &connect) || errors.As(err, &network) ||
+	switch postgresCode(err) {
+	case "57P01", "57P02", "57P03", // shutting down, crashed, starting up
+		"25006": // read only: a standby, or a primary no more
+		return true
+	}
+	return errors.Is(err, errSilent) || errors.Is(err, errUnknown) || errors.As(err, &connect) || errors.As(err, &network) ||
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, net.ErrClosed) || postgresCode(err) == "57P01" ||
+		errors.Is(err, net.ErrClosed) ||
 		(err != nil && strings.Contains(err.Error(), "conn closed"))
 }
 

@@ -53,7 +53,7 @@ func (s *Store) provider() (*goose.Provider, error) {
 	if s.group != nil {
 		name = goose.DialectSQLite3
 	}
-	return goose.NewProvider(name, s.db, nil, goose.WithGoMigrations(list...), goose.WithDisableGlobalRegistry(true))
+	return goose.NewProvider(name, s.slow, nil, goose.WithGoMigrations(list...), goose.WithDisableGlobalRegistry(true))
 }
 
 // Migrate brings the schema up to date and returns how many migrations that
@@ -85,7 +85,7 @@ func (s *Store) lockMigrations(ctx context.Context) (unlock func() error, err er
 	if s.group != nil {
 		return func() error { return nil }, nil
 	}
-	conn, err := s.db.Conn(ctx)
+	conn, err := s.slow.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func (s *Store) Plan(ctx context.Context, r *license.Request) (license.Plan, err
 	if resolved.Devices, err = s.resolve(ctx, r.Account, r.Devices); err != nil {
 		return p, s.failed("looking devices up", err)
 	}
-	err = s.snapshot(ctx, func(q querier) error {
+	err = s.snapshotOf(ctx, s.db, func(q querier) error {
 		pools, err := selectPools(q, r.Account)
 		if err != nil {
 			return err

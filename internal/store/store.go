@@ -26,8 +26,6 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite" // the SQLite driver
 
 	"github.com/simlatch/simlatch/internal/auth"
@@ -51,6 +49,7 @@ type Store struct {
 	dialect *dialect
 	texts   texts
 	db      *sql.DB // of PostgreSQL; on SQLite the readers
+	slow    *sql.DB // the same with hours instead of seconds for a statement; on SQLite db itself
 	group   *group  // SQLite's one writer; nil on PostgreSQL
 	sealer  *auth.Sealer
 	log     *slog.Logger
@@ -120,7 +119,7 @@ func (s *Store) openSQLite(ctx context.Context, path string) error {
 	}
 	s.db.SetMaxOpenConns(8)
 	s.db.SetMaxIdleConns(8)
-	s.group = newGroup(s, writer, conn)
+	s.slow, s.group = s.db, newGroup(s, writer, conn)
 	return nil
 }
 
@@ -160,25 +159,19 @@ func checkSQLite(ctx context.Context, conn *sql.Conn) error {
 func (s *Store) openPostgres(ctx context.Context, rawURL string, conns int) error {
 	s.dialect = &postgresDialect
 	s.texts.dialect = s.dialect
-	config, err := pgx.ParseConfig(rawURL)
+	config, err := postgresConfig(rawURL)
 	if err != nil {
 		return err
 	}
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "simlatch"
-	}
-	// Rows are then met, and locked, in the order of the index.
-	config.RuntimeParams["enable_bitmapscan"] = "off"
-	db := stdlib.OpenDB(*config)
 	if conns == 0 {
 		conns = 20
 	}
-	db.SetMaxOpenConns(conns)
+	db := openConns(config, conns, callTimeout, true)
 	db.SetMaxIdleConns(conns)
 	if err := db.PingContext(ctx); err != nil {
 		return errors.Join(err, db.Close())
 	}
-	s.db = db
+	s.db, s.slow = db, openConns(config, slowConns, slowTimeout, false)
 	return nil
 }
 
@@ -193,7 +186,7 @@ func (s *Store) Close() error {
 		errs = append(errs, stmt.(*sql.Stmt).Close())
 		return true
 	})
-	errs = append(errs, s.db.Close())
+	errs = append(errs, s.db.Close(), s.slow.Close())
 	if s.lock != nil {
 		errs = append(errs, s.lock.Unlock())
 	}

@@ -57,15 +57,22 @@ func (t *tx) note(err error) error {
 // rows it writes, bounds the company.
 func (s *Store) write(ctx context.Context, account license.AccountName, weight int, fn func(*tx) error) error {
 	const tries = 6
+	attempt, begun := fn, time.Now()
 	for try := 1; ; try++ {
 		var err error
 		if s.group != nil {
-			err = s.group.do(ctx, account, weight, fn)
+			err = s.group.do(ctx, account, weight, attempt)
 		} else {
-			err = s.writeAlone(ctx, fn)
+			err = s.writeOn(ctx, s.db, attempt)
 		}
-		if err == nil || try == tries || ctx.Err() != nil || !s.dialect.retry(err) {
+		if err == nil || try == tries || ctx.Err() != nil || !s.dialect.retry(err) || s.tired(begun) {
 			return err
+		}
+		attempt = func(tx *tx) error {
+			if err := tx.confirm(); err != nil {
+				return err
+			}
+			return fn(tx)
 		}
 		s.log.LogAttrs(ctx, levelRetry, "writing again", errAttr(err))
 		select {
@@ -76,9 +83,14 @@ func (s *Store) write(ctx context.Context, account license.AccountName, weight i
 	}
 }
 
-// writeAlone runs fn in a transaction of its own.
-func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) (err error) {
-	t, err := s.db.BeginTx(ctx, nil)
+// writeAlone runs fn in a transaction of its own, however long that takes, and
+// once.
+func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) error {
+	return s.writeOn(ctx, s.slow, fn)
+}
+
+func (s *Store) writeOn(ctx context.Context, db *sql.DB, fn func(*tx) error) (err error) {
+	t, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -105,13 +117,17 @@ func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) (err error) 
 	return nil
 }
 
-// snapshot runs fn on one state of the database.
-func (s *Store) snapshot(ctx context.Context, fn func(querier) error) (err error) {
+// snapshot runs fn on one state of the database, however long that takes.
+func (s *Store) snapshot(ctx context.Context, fn func(querier) error) error {
+	return s.snapshotOf(ctx, s.slow, fn)
+}
+
+func (s *Store) snapshotOf(ctx context.Context, db *sql.DB, fn func(querier) error) (err error) {
 	o := &sql.TxOptions{ReadOnly: true}
 	if s.group == nil {
 		o.Isolation = sql.LevelRepeatableRead
 	}
-	t, err := s.db.BeginTx(ctx, o)
+	t, err := db.BeginTx(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,299 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// This file is how the store lives through the loss of PostgreSQL's primary:
+// it stands between database/sql and pgx, gives every call a deadline of its
+// own, and says of a commit that it succeeded only when it did.
+
+// Time limits. A server whose process is frozen keeps its connections open and
+// its kernel acknowledges what arrives, so only a deadline ends a call.
+const (
+	// connectTimeout bounds connecting to one of the servers in the URL.
+	connectTimeout = 3 * time.Second
+	// pingTimeout bounds the look at a connection that was idle.
+	pingTimeout = 2 * time.Second
+	// callTimeout bounds the wait for one statement or commit. It leaves room in
+	// the 30 s that a call of the API may take.
+	callTimeout = 10 * time.Second
+	// statementTimeout is the server's own limit, below callTimeout: one slow
+	// statement then ends with the server's word and not with the connection.
+	statementTimeout = 9 * time.Second
+	// idleTimeout ends a transaction whose node has stopped in the midst of it:
+	// it holds rows that others wait for.
+	idleTimeout = time.Minute
+	// slowTimeout bounds a statement of what may take long: verifying,
+	// importing, migrating.
+	slowTimeout = time.Hour
+	// repeatFor is how long a write is repeated before its caller is told.
+	repeatFor = 5 * time.Second
+)
+
+// slowConns is how many connections there are for what may take long.
+const slowConns = 4
+
+var (
+	// errSilent says that the server did not answer in time. What it did is
+	// unknown.
+	errSilent = errors.New("the database did not answer in time")
+	// errUnknown says that a commit was answered with a warning. PostgreSQL 15
+	// sends "canceling wait for synchronous replication due to user request"
+	// (01000) and then COMMIT, though the standby may not have it.
+	errUnknown = errors.New("committed, but perhaps not on the standby")
+	errCancel  = errors.New("this store cancels nothing")
+)
+
+// connecting marks the contexts in which pgx may dial.
+type connecting struct{}
+
+// postgresConfig reads a URL, which may name several servers, and adds what
+// keeps a store from waiting for a dead one and from writing to a standby.
+func postgresConfig(rawURL string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	if config.ValidateConnect == nil { // the URL does not say target_session_attrs
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	config.DialFunc = dial
+	config.OnNotice = keepWarning
+	for name, value := range map[string]string{
+		"application_name": "simlatch",
+		// Rows are then met, and locked, in the order of the index.
+		"enable_bitmapscan": "off",
+		// So that the server lets go of what a vanished node held.
+		"tcp_user_timeout": milliseconds(callTimeout), "tcp_keepalives_idle": "10",
+		"tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
+	} {
+		if config.RuntimeParams[name] == "" {
+			config.RuntimeParams[name] = value
+		}
+	}
+	return config, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// openConns opens a pool of connections whose statements are bounded by limit.
+// With bounded, the server knows a limit too.
+func openConns(config *pgx.ConnConfig, conns int, limit time.Duration, bounded bool) *sql.DB {
+	config = config.Copy()
+	if bounded {
+		for name, value := range map[string]time.Duration{
+			"statement_timeout": statementTimeout, "idle_in_transaction_session_timeout": idleTimeout,
+		} {
+			if config.RuntimeParams[name] == "" {
+				config.RuntimeParams[name] = milliseconds(value)
+			}
+		}
+	}
+	db := sql.OpenDB(&connector{Connector: stdlib.GetConnector(*config), limit: limit})
+	db.SetMaxOpenConns(conns)
+	return db
+}
+
+// dial connects to a server, and only that: pgx also dials to cancel what runs
+// on a connection it gives up. A commit that waits for its synchronous standby
+// and is cancelled counts as done without it, so nothing is ever cancelled;
+// statements end by statement_timeout.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if ctx.Value(connecting{}) == nil {
+		return nil, errCancel
+	}
+	d := net.Dialer{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
+		Control:         setUserTimeout,
+	}
+	return d.DialContext(ctx, network, address)
+}
+
+// A connector makes the connections of one pool.
+type connector struct {
+	driver.Connector
+
+	limit time.Duration // of each call
+	// era rises when a connection is found dead. All made before are suspect
+	// then, and not used again: they lead to the same server.
+	era atomic.Uint64
+}
+
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	era := c.era.Load()
+	inner, err := c.Connector.Connect(context.WithValue(ctx, connecting{}, true))
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: inner.(*stdlib.Conn), from: c, era: era}, nil //nolint:forcetypeassert // it makes no other
+}
+
+// A conn is a connection each of whose calls ends in time.
+type conn struct {
+	*stdlib.Conn
+
+	from *connector
+	era  uint64
+}
+
+// judge says what err means: whether the server kept silent too long in ctx,
+// though the caller's still lives, and whether the connection is dead.
+func (c *conn) judge(caller, ctx context.Context, err error) error {
+	if err == nil || caller.Err() != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: %v", errSilent, err) //nolint:errorlint // it is not the caller whose time is over
+	}
+	if disconnected(err) {
+		c.from.era.CompareAndSwap(c.era, c.era+1)
+	}
+	return err
+}
+
+// ResetSession looks at a connection before it is used again.
+func (c *conn) ResetSession(caller context.Context) error {
+	if c.era != c.from.era.Load() {
+		return driver.ErrBadConn
+	}
+	ctx, cancel := context.WithTimeout(caller, pingTimeout)
+	defer cancel()
+	if err := c.Conn.ResetSession(ctx); err != nil {
+		_ = c.judge(caller, ctx, err)
+		return driver.ErrBadConn // database/sql heeds no other
+	}
+	return nil
+}
+
+func (c *conn) ExecContext(caller context.Context, text string, args []driver.NamedValue) (driver.Result, error) {
+	ctx, cancel := context.WithTimeout(caller, c.from.limit)
+	defer cancel()
+	result, err := c.Conn.ExecContext(ctx, text, args)
+	return result, c.judge(caller, ctx, err)
+}
+
+func (c *conn) QueryContext(caller context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
+	ctx, cancel := context.WithTimeout(caller, c.from.limit)
+	inner, err := c.Conn.QueryContext(ctx, text, args)
+	if err != nil {
+		err = c.judge(caller, ctx, err)
+		cancel()
+		return nil, err
+	}
+	return &answer{Rows: inner, conn: c, caller: caller, ctx: ctx, cancel: cancel}, nil
+}
+
+// An answer is the rows of a query, within its time.
+type answer struct {
+	driver.Rows
+
+	conn        *conn
+	caller, ctx context.Context
+	cancel      context.CancelFunc
+}
+
+func (a *answer) Next(dest []driver.Value) error {
+	err := a.Rows.Next(dest)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err //nolint:wrapcheck // database/sql wants io.EOF itself
+	}
+	return a.conn.judge(a.caller, a.ctx, err)
+}
+
+func (a *answer) Close() error {
+	defer a.cancel()
+	return a.conn.judge(a.caller, a.ctx, a.Rows.Close())
+}
+
+func (c *conn) BeginTx(caller context.Context, o driver.TxOptions) (driver.Tx, error) {
+	if c.Conn.Conn().IsClosed() {
+		return nil, driver.ErrBadConn
+	}
+	ctx, cancel := context.WithTimeout(caller, c.from.limit)
+	defer cancel()
+	var options pgx.TxOptions
+	if o.ReadOnly {
+		options = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	}
+	t, err := c.Conn.Conn().BeginTx(ctx, options)
+	if err != nil {
+		return nil, c.judge(caller, ctx, err)
+	}
+	return &transaction{conn: c, inner: t, caller: caller}, nil
+}
+
+// A transaction is as database/sql ends it.
+type transaction struct {
+	conn   *conn
+	inner  pgx.Tx
+	caller context.Context
+}
+
+// Commit waits as long as the caller's time limit allows, even when the caller
+// has gone meanwhile: an answer is worth more than none.
+func (t *transaction) Commit() error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.caller), t.conn.from.limit)
+	defer cancel()
+	if until, ok := t.caller.Deadline(); ok {
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
+	said := t.inner.Conn().PgConn().CustomData()
+	delete(said, warningKey)
+	err := t.inner.Commit(ctx)
+	if warning, ok := said[warningKey].(string); ok && err == nil {
+		return fmt.Errorf("%w: %s", errUnknown, warning)
+	}
+	return t.conn.judge(t.caller, ctx, err)
+}
+
+func (t *transaction) Rollback() error {
+	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+	defer cancel()
+	return t.inner.Rollback(ctx)
+}
+
+// warningKey is where a connection keeps the last warning it was sent.
+const warningKey = "simlatch warning"
+
+// keepWarning remembers the warnings of class 01 for Commit.
+func keepWarning(c *pgconn.PgConn, n *pgconn.Notice) {
+	if strings.HasPrefix(n.Code, "01") {
+		c.CustomData()[warningKey] = n.Message + " (" + n.Code + ")"
+	}
+}
+
+// confirm makes the transaction's commit wait for every commit before it, even
+// if it changes nothing else. What a repeated write finds done may be committed
+// on the primary and not on its standby; a commit that wrote nothing would not
+// wait for it, and say more than is known.
+func (t *tx) confirm() error {
+	if t.dialect.confirm == "" {
+		return nil
+	}
+	_, err := t.exec(t.dialect.confirm)
+	return err
+}
+
+// tired reports whether a write has been repeated for long enough.
+func (s *Store) tired(begun time.Time) bool {
+	return s.group == nil && time.Since(begun) > repeatFor
+}
