@@ -83,3 +83,16 @@ func detach(cmd *exec.Cmd) {
 	}
 	cmd.SysProcAttr.Setsid = true
 }
+
+func kill(pid int) error   { return signal(pid, syscall.SIGKILL) }
+func freeze(pid int) error { return signal(pid, syscall.SIGSTOP) }
+func thaw(pid int) error   { return signal(pid, syscall.SIGCONT) }
+func hangUp(pid int) error { return signal(pid, syscall.SIGHUP) }
+
+// signal sends a signal to one process.
+func signal(pid int, s syscall.Signal) error {
+	if err := syscall.Kill(pid, s); err != nil {
+		return fmt.Errorf("sending %v to the test server: %w", s, err)
+	}
+	return nil
+}

@@ -38,21 +38,25 @@ const superuser = "simlatch"
 type Options struct {
 	// Durable leaves fsync on, for tests and measurements that are about it.
 	Durable bool
+	// Replicated makes a primary that can have standbys; see Standby.
+	Replicated bool
 }
 
 // Cluster is a running PostgreSQL server of our own.
 type Cluster struct {
-	dir     string // data, log, socket; removed at the end
-	bin     string // where the server's programs are
-	owner   owner
-	port    int
-	secret  string
-	version string
+	dir      string // data, log, socket; removed at the end
+	bin      string // where the server's programs are
+	owner    owner
+	port     int
+	secret   string
+	version  string
+	settings string // of this cluster alone, as lines of postgresql.conf
 
-	watch *exec.Cmd
-	pipe  io.Closer     // closing it ends the server
-	said  *bytes.Buffer // the end of the server's log; read it after ended
-	ended chan struct{} // closed when the watcher has ended
+	watch  *exec.Cmd
+	pipe   io.Closer // closing it ends the server
+	frozen bool
+	said   *bytes.Buffer // the end of the server's log; read it after ended
+	ended  chan struct{} // closed when the watcher has ended
 }
 
 // Asked reads TEST_POSTGRES, which asks for a server of our own by "auto", or
@@ -108,6 +112,9 @@ func (c *Cluster) halt() {
 	if c.watch == nil {
 		return
 	}
+	if c.frozen {
+		_ = c.Thaw() // it would take its end in slowly
+	}
 	_ = c.pipe.Close() // closed twice at worst
 	<-c.ended
 	c.watch = nil
@@ -117,10 +124,21 @@ func (c *Cluster) start(ctx context.Context, o Options) error {
 	if err := c.init(ctx); err != nil {
 		return err
 	}
+	if !o.Durable {
+		c.settings += "fsync = off\nfull_page_writes = off\n"
+	}
+	if !o.Replicated {
+		c.settings += "wal_level = minimal\nmax_wal_senders = 0\n"
+	}
+	return c.run(ctx)
+}
+
+// run starts the server on a free port.
+func (c *Cluster) run(ctx context.Context) error {
 	// The port was free a moment ago; someone may be quicker.
 	const tries = 3
 	for try := 1; ; try++ {
-		err := c.serve(ctx, o)
+		err := c.serve(ctx)
 		if err == nil {
 			return nil
 		}
@@ -155,8 +173,12 @@ func (c *Cluster) init(ctx context.Context) error {
 }
 
 // serve starts the server under its watcher and waits until it answers.
-func (c *Cluster) serve(ctx context.Context, o Options) error {
-	if err := c.configure(ctx, o); err != nil {
+func (c *Cluster) serve(ctx context.Context) error {
+	var err error
+	if c.port, err = freePort(ctx); err != nil {
+		return err
+	}
+	if err := c.configure(); err != nil {
 		return err
 	}
 	// Not bound to ctx: only the pipe may end it.
@@ -180,23 +202,15 @@ func (c *Cluster) serve(ctx context.Context, o Options) error {
 	return c.ready(ctx)
 }
 
-// configure chooses a free port and writes the settings that differ from
-// PostgreSQL's own.
-func (c *Cluster) configure(ctx context.Context, o Options) error {
-	var err error
-	if c.port, err = freePort(ctx); err != nil {
-		return err
-	}
+// configure writes the settings that differ from PostgreSQL's own.
+func (c *Cluster) configure() error {
 	conf := fmt.Sprintf(`listen_addresses = '127.0.0.1'
 port = %d
 unix_socket_directories = '%s'
 max_connections = 300
 timezone = 'UTC'
 log_timezone = 'UTC'
-`, c.port, c.dir)
-	if !o.Durable {
-		conf += "fsync = off\nfull_page_writes = off\nwal_level = minimal\nmax_wal_senders = 0\n"
-	}
+`, c.port, c.dir) + c.settings
 	// Read after postgresql.conf, so it wins.
 	name := filepath.Join(c.data(), "postgresql.auto.conf")
 	if err := os.WriteFile(name, []byte(conf), 0o600); err != nil {

@@ -7,7 +7,7 @@ trap '' HUP INT TERM
 exec 3<&0 # commands in the background read from nowhere unless told
 "$1/postgres" -D "$2/data" </dev/null 3<&- >"$2/log" 2>&1 &
 server=$!
-{ cat <&3; kill -QUIT "$server"; } >/dev/null 2>&1 &
+{ cat <&3; kill -QUIT "$server"; kill -CONT "$server"; } >/dev/null 2>&1 & # a frozen one hears of it too
 pipe=$!
 exec 3<&- </dev/null
 
