@@ -86,10 +86,15 @@ func (s *Store) Distribute(ctx context.Context) (d Distribution, err error) {
 		return d, s.failed("locking the schema", err)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	// A deadlock with a node's write, which meets the tables in another order,
-	// is a reason to try again.
-	err = s.write(ctx, "", 1, func(tx *tx) error { return d.run(tx) })
-	return d, s.failed("distributing the tables", err)
+	// A node's write may meet the tables in another order; a deadlock with it is
+	// a reason to try again.
+	const tries = 6
+	for try := 1; ; try++ {
+		err = s.writeAlone(ctx, d.run)
+		if err == nil || try == tries || ctx.Err() != nil || !s.dialect.retry(err) {
+			return d, s.failed("distributing the tables", err)
+		}
+	}
 }
 
 // findCitus returns the extension's version in this database.
