@@ -198,3 +198,22 @@ func TestPasswordChecksAreBounded(t *testing.T) {
 	a.leave()
 	login(t, a)
 }
+
+// TestSlowedByAWrongClock has tries fail while the clock is days ahead: once it
+// is put back, the right password is not refused until those days have passed.
+func TestSlowedByAWrongClock(t *testing.T) {
+	r, c := newRecords(), newClock()
+	a := node(t, r, c, nil)
+	c.pass(48 * time.Hour)
+	for range freeFailures + 1 {
+		_, _ = a.Login(t.Context(), "app", "user", "wrong", "::1")
+	}
+	var slowed *SlowedError
+	if _, err := a.Login(t.Context(), "app", "user", "password", "::1"); !errors.As(err, &slowed) {
+		t.Fatalf("Login after six failures = %v, want a SlowedError", err)
+	}
+	c.pass(-48 * time.Hour)
+	if _, err := a.Login(t.Context(), "app", "user", "password", "::1"); err != nil {
+		t.Errorf("Login with the right password, the clock put back: %v", err)
+	}
+}
