@@ -81,3 +81,53 @@ func TestStuckTasksKeepTheirCount(t *testing.T) {
 		}
 	})
 }
+
+// TestOutcomeOfASettledTask gives outcomes the lease that the task has as a
+// callback, and ends of callbacks the lease it has at the carrier: neither
+// counts.
+func TestOutcomeOfASettledTask(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		b := newBench(t, s, storetest.Fixture{})
+		b.listen()
+		b.accept(license.Assign, license.SKUFlexible, b.sims[0])
+		task := b.claim(1)[0]
+		b.finish(license.Callback{Request: task.Request, Account: task.Account, Device: task.Device, Lease: task.Lease}, license.Delivered)
+		if settled := b.settle(outcomes([]license.Task{task}, license.Done)...); settled.Counted != 1 {
+			t.Fatalf("%d outcomes counted, want one", settled.Counted)
+		}
+		call := b.claimCallbacks(1)[0]
+		task.Lease = call.Lease
+		if settled := b.settle(outcomes([]license.Task{task}, license.Refused)...); settled.Counted != 0 {
+			t.Error("an outcome of a settled task counted")
+		}
+		b.wantPool(license.SKUFlexible, 0, 1)
+	})
+}
+
+// TestAttemptsAreCounted has a callback fail, and then find no listener: only
+// what was sent counts.
+func TestAttemptsAreCounted(t *testing.T) {
+	for _, e := range storetest.Engines(t) {
+		t.Run(e.Name, func(t *testing.T) {
+			db := e.NewDatabase(t)
+			b := newBench(t, db.Open(t), storetest.Fixture{})
+			b.listen()
+			b.accept(license.Assign, license.SKUFlexible, b.sims[0])
+			b.carry(license.Done)
+			for n := range 3 {
+				calls := b.claimCallbacks(1)
+				if len(calls) != 1 || calls[0].Attempt != n {
+					t.Fatalf("after %d attempts: %+v", n, calls)
+				}
+				b.finish(calls[0], license.Again)
+				b.now = b.now.Add(5 * time.Minute)
+			}
+			b.finish(b.claimCallbacks(1)[0], license.Unsent)
+			var attempts, kept int
+			err := db.SQL(t).QueryRow(`SELECT attempt, (SELECT count(*) FROM attempt) FROM task`).Scan(&attempts, &kept)
+			if err != nil || attempts != 3 || kept != 3 {
+				t.Errorf("%d attempts were counted and %d kept, %v; want 3 and 3", attempts, kept, err)
+			}
+		})
+	}
+}

@@ -213,6 +213,8 @@ func TestRefusals(t *testing.T) {
 		}{
 			{"unknown", license.Assign, flexible, []license.SIM{free, stranger, held}, license.ErrUnknownDevice, []license.SIM{stranger}},
 			{"pair that is none", license.Assign, flexible, []license.SIM{mismatch}, license.ErrUnknownDevice, []license.SIM{mismatch}},
+			{"suspended", license.Assign, flexible, []license.SIM{free, suspended}, license.ErrNotActive, []license.SIM{suspended}},
+			{"old", license.Assign, flexible, []license.SIM{free, old}, license.ErrNotEligible, []license.SIM{old}},
 			{"suspended before old and held", license.Assign, flexible, []license.SIM{old, suspended, held}, license.ErrNotActive, []license.SIM{suspended}},
 			{"old before held", license.Assign, flexible, []license.SIM{held, old}, license.ErrNotEligible, []license.SIM{old}},
 			{"held", license.Assign, flexible, []license.SIM{free, held}, license.ErrHeld, []license.SIM{held}},

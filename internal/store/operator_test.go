@@ -433,3 +433,30 @@ func TestHugePurchase(t *testing.T) {
 		}
 	})
 }
+
+// TestSchemaChangedBeneath has another process, of the next version, add to the
+// schema while this one works.
+func TestSchemaChangedBeneath(t *testing.T) {
+	for _, e := range storetest.Engines(t) {
+		t.Run(e.Name, func(t *testing.T) {
+			db := e.NewDatabase(t)
+			b := newBench(t, db.Open(t), storetest.Fixture{})
+			life := func() {
+				t.Helper()
+				b.accept(license.Assign, license.SKUFlexible, b.sims...)
+				b.carry(license.Done)
+				b.accept(license.Unassign, license.SKUFlexible, b.sims...)
+				b.carry(license.Done)
+				b.wantPool(license.SKUFlexible, 0, 0)
+			}
+			life()
+			raw := db.SQL(t)
+			for _, table := range []string{"sim", "task", "request", "pool", "posting", "listener"} {
+				if _, err := raw.Exec(`ALTER TABLE ` + table + ` ADD COLUMN later TEXT NOT NULL DEFAULT ''`); err != nil {
+					t.Fatal(err)
+				}
+			}
+			life()
+		})
+	}
+}
