@@ -140,6 +140,9 @@ type connector struct {
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	era := c.era.Load()
 	inner, err := c.Connector.Connect(context.WithValue(ctx, connecting{}, true))
+	if err != nil && ctx.Err() == nil && timedOut(err) {
+		err = fmt.Errorf("%w: %v", errSilent, err) //nolint:errorlint // it is not the caller whose time is over
+	}
 	if err != nil {
 		return nil, err
 	}
