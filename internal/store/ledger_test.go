@@ -174,6 +174,10 @@ func TestLifeOfALicense(t *testing.T) {
 		b.wantStatus(unassign, license.StatusFailure)
 
 		// The unassign that was refused left the license where it was.
+		sims, err := s.Devices(t.Context(), license.DeviceFilter{Accounts: []license.AccountName{storetest.Account}, Device: b.sims[0].Device, Limit: 1})
+		if err != nil || len(sims) != 1 || sims[0].SKU != sku || sims[0].Request != assign {
+			t.Errorf("the SIM: %+v, %v; want it to hold %s by request %s", sims, err, sku, assign)
+		}
 		again := b.accept(license.Unassign, sku, b.sims[0])
 		b.carry(license.Done)
 		b.wantPool(sku, 0, 0)
