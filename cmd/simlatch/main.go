@@ -42,6 +42,7 @@ func commands() []*cobra.Command {
 		newConfigCommand(),
 		newVersionCommand(),
 		newListenCommand(),
+		newBenchCommand(),
 		newDevCertCommand(),
 		newAccountCommand(),
 		newPoolCommand(),

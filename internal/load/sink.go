@@ -62,7 +62,7 @@ type Batch struct {
 	mu      sync.Mutex // guards what follows
 	id      string     // of the request; empty while nobody has said it
 	left    int
-	failed  int
+	failed  []string
 	latency []time.Duration // from Expect to the callback
 }
 
@@ -182,7 +182,7 @@ func (b *Batch) arrived(e *expectation, m *message, iccid string, at time.Time) 
 		e.came = true
 		b.latency = append(b.latency, at.Sub(b.sent))
 		if m.Status != m2m.CallbackSuccess {
-			b.failed++
+			b.failed = append(b.failed, iccid)
 		}
 		b.sink.open.Add(-1)
 		if b.left--; b.left == 0 {
@@ -223,8 +223,8 @@ func (b *Batch) Latencies() []time.Duration {
 	return b.latency
 }
 
-// Failed is the number of devices whose callback says that they failed.
-func (b *Batch) Failed() int {
+// Failed are the devices whose callback says that they failed.
+func (b *Batch) Failed() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.failed
