@@ -22,16 +22,35 @@ func (b *bench) endToEnd(ctx context.Context, engine string) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	values, err := b.rounds(ctx, c.bare(), c.ours(), c.memory())
+	n := b.o.sizes.endToEnd * b.o.sizes.large
+	posts, serves := processMeter(b.reference), processMeter(c.site.process)
+	meters := []*meter{serves}
+	if engine == postgres {
+		database, err := b.postgresMeter(ctx)
+		if err != nil {
+			return nil, err
+		}
+		meters = append(meters, database)
+	}
+	values, err := b.rounds(ctx, metered(c.bare(), n, posts), metered(c.ours(), n, meters...), c.memory())
 	if err = errors.Join(err, sink.Check(), c.site.close(ctx)); err != nil {
 		return nil, err
 	}
-	work := fmt.Sprintf("end to end, %s devices a request, %s", thousands(b.o.sizes.large), engine)
+	rows := endToEndRows(b.o.sizes.large, engine, values)
+	rows = append(rows, newRow("the server's CPU for a device, "+engine, "µs", "bare's for a callback", serves.counted(), posts.counted()))
+	for _, database := range meters[1:] {
+		rows = append(rows, newRow("the database's CPU for a device, "+engine, "µs", "", database.counted(), nil))
+	}
+	return rows, nil
+}
+
+func endToEndRows(large int, engine string, values [][]float64) []row {
+	work := fmt.Sprintf("end to end, %s devices a request, %s", thousands(large), engine)
 	floor := map[string]float64{sqlite: 0.45, postgres: 0.40}[engine]
 	return []row{
 		newRow(work, "devices/s", "bare", values[1], values[0]).wanted(floor, 0.60),
 		newRow(work, "devices/s", "memory", values[1], values[2]).wanted(0.5, 0.75),
-	}, nil
+	}
 }
 
 // endToEndTLS measures the same with listeners over TLS 1.3.
@@ -143,7 +162,7 @@ func (c *callers) sent(ctx context.Context, address string, w work) (float64, er
 			return 0, err
 		}
 		batches[i].Answered(id)
-		if n := batches[i].Failed(); n > 0 {
+		if n := len(batches[i].Failed()); n > 0 {
 			return 0, fmt.Errorf("%d callbacks say that their devices failed", n)
 		}
 	}

@@ -66,7 +66,10 @@ type options struct {
 	profile  string
 	only     *regexp.Regexp
 	list     bool
-	sizes    sizes
+	// forgetful takes a PostgreSQL that loses commits with the power, for tests
+	// of the bench itself.
+	forgetful bool
+	sizes     sizes
 }
 
 func parse(args []string) (o options, err error) {
@@ -128,8 +131,8 @@ type sizes struct {
 
 func fullSizes() sizes {
 	return sizes{
-		Name: "full", runs: 5, large: 10_000, endToEnd: 4, accept: 6, small: 500, hot: 4000,
-		inventory: 1_000_000, growth: 1_000_000, growthSmall: 10_000, growthDevices: 8000, idle: 30 * time.Second,
+		Name: "full", runs: 5, large: 10_000, endToEnd: 4, accept: 4, small: 250, hot: 2000,
+		inventory: 1_000_000, growth: 1_000_000, growthSmall: 10_000, growthDevices: 8000, idle: 15 * time.Second,
 		retries: 8000, retryInterval: 5 * time.Second,
 	}
 }
@@ -154,6 +157,17 @@ func (b *bench) groups() []group {
 		{"end-to-end postgres", func(ctx context.Context) ([]row, error) { return b.endToEnd(ctx, postgres) }},
 		{"end-to-end tls", func(ctx context.Context) ([]row, error) { return b.endToEndTLS(ctx, "http/1.1") }},
 		{"end-to-end http2", func(ctx context.Context) ([]row, error) { return b.endToEndTLS(ctx, "h2") }},
+		{"accept small sqlite", func(ctx context.Context) ([]row, error) { return b.acceptSmall(ctx, sqlite) }},
+		{"accept small postgres", func(ctx context.Context) ([]row, error) { return b.acceptSmall(ctx, postgres) }},
+		{"accept large sqlite", func(ctx context.Context) ([]row, error) { return b.acceptLarge(ctx, sqlite) }},
+		{"accept large postgres", func(ctx context.Context) ([]row, error) { return b.acceptLarge(ctx, postgres) }},
+		{"hot pool postgres", b.hotPool},
+		{"growth sqlite", func(ctx context.Context) ([]row, error) { return b.growth(ctx, sqlite) }},
+		{"growth postgres", func(ctx context.Context) ([]row, error) { return b.growth(ctx, postgres) }},
+		{"inventory sqlite", func(ctx context.Context) ([]row, error) { return b.inventory(ctx, sqlite) }},
+		{"inventory postgres", func(ctx context.Context) ([]row, error) { return b.inventory(ctx, postgres) }},
+		{"isolation sqlite", b.isolation},
+		{"retries sqlite", b.retries},
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,12 +45,14 @@ type site struct {
 	name     string
 	database string
 
-	process *process
-	url     string
-	client  *m2m.Client
-	header  map[string]string // of a caller who has logged in
-	next    []int             // the number of the next SIM to take, by account
-	held    []int             // licenses assigned, by account
+	process  *process
+	url      string
+	client   *m2m.Client
+	header   map[string]string // of a caller who has logged in
+	address  string            // to serve on; empty is any free port
+	answered time.Time         // when a restarted server first answered
+	next     []int             // the number of the next SIM to take, by account
+	held     []int             // licenses assigned, by account
 }
 
 // newSite makes a database, seeds it through the server, and starts the server
@@ -118,7 +121,7 @@ func (s *site) writeSeed() (string, error) {
 // start starts the server and waits until it says that it is ready.
 func (s *site) start(ctx context.Context, seed string) error {
 	args := []string{
-		"serve", "--carrier", "simulated", "--listen", "127.0.0.1:0", "--database", s.database,
+		"serve", "--carrier", "simulated", "--listen", cmp.Or(s.address, "127.0.0.1:0"), "--database", s.database,
 		"--secrets-key-file", filepath.Join(s.b.dir, "key"), "--callback-allow", "127.0.0.0/8", "--log-level", "warn",
 	}
 	if s.o.interval > 0 {
