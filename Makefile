@@ -23,7 +23,7 @@ tool = go tool -modfile=tools/$(1)/go.mod $(1)
 GO_DIRS = $(wildcard cmd internal m2m tools *.go)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race check build bench bench-go generate fmt go-version
+.PHONY: help demo test test-ha race check build bench bench-go generate fmt go-version
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -34,6 +34,11 @@ demo: go-version ## run the demonstration, with nothing to prepare (DEMO_ARGS=--
 test: go-version ## run all tests on SQLite and PostgreSQL, then under the race detector; installs what is missing
 	@tools/prepare.sh
 	go run ./tools/gate -race "$(RACE)" -norace "$(NO_RACE)"
+
+test-ha: go-version ## kill and freeze PostgreSQL's primary under load; a part of "make test"
+	@tools/prepare.sh
+	go test -count=1 -v -run 'Failover|Standby|Frozen|CommitIs' \
+		./internal/store/storetest/pgcluster ./internal/store ./internal/server
 
 race: go-version ## run tests under the race detector (PKG=./internal/store selects)
 	@tools/prepare.sh

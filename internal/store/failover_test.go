@@ -15,10 +15,20 @@ import (
 
 const waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
+// long skips a test that waits more than it works where the race detector, or
+// haste, asks for less; package server has one that looks for races.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts two servers and waits for them")
+	}
+}
+
 // lonely is a store whose primary has lost its synchronous standby: commits
 // wait.
 func lonely(t *testing.T) (*bench, *pgcluster.Cluster) {
 	t.Helper()
+	long(t)
 	primary, standby := storetest.Pair(t, true)
 	s, err := store.Open(t.Context(), pgcluster.URLs(primary, standby), store.Options{})
 	if err != nil {
@@ -114,6 +124,7 @@ func TestWarnedCommitIsUnknown(t *testing.T) {
 // database is out of reach, and the next ones do not wait as long.
 func TestFrozenPrimary(t *testing.T) {
 	t.Parallel()
+	long(t)
 	primary, standby := storetest.Pair(t, true)
 	s, err := store.Open(t.Context(), pgcluster.URLs(primary, standby), store.Options{})
 	if err != nil {
@@ -154,6 +165,7 @@ func TestFrozenPrimary(t *testing.T) {
 // TestNoStandby: a store does not open on a server that takes no writes.
 func TestNoStandby(t *testing.T) {
 	t.Parallel()
+	long(t)
 	_, standby := storetest.Pair(t, false)
 	s, err := store.Open(t.Context(), standby.URL(), store.Options{})
 	if err == nil {

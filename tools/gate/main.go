@@ -166,6 +166,9 @@ func (g *gate) summary(took time.Duration) {
 	if url, asked := os.LookupEnv("TEST_CITUS"); asked && url == "" {
 		fmt.Fprintln(g.out, "engines not tested: citus (TEST_CITUS is empty)")
 	}
+	if g.postgres == "" || !pgcluster.Installed() {
+		fmt.Fprintln(g.out, "not tested: the loss of PostgreSQL's primary (it takes a server installed here)")
+	}
 	if g.race == nil {
 		fmt.Fprintln(g.out, "not tested under the race detector (TEST_RACE is empty)")
 	}

@@ -36,6 +36,12 @@ func programs() (string, error) {
 	return slices.MaxFunc(dirs, func(a, b string) int { return major(a) - major(b) }), nil
 }
 
+// Installed reports whether Start would find a server to run.
+func Installed() bool {
+	_, err := programs()
+	return err == nil
+}
+
 // complete reports whether dir has what it takes to run a server; a client's
 // package alone does not.
 func complete(dir string) bool {
