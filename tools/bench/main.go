@@ -175,11 +175,12 @@ func (b *bench) groups() []group {
 // returned also with an error.
 func (b *bench) run(ctx context.Context) (report, error) {
 	r := newReport(ctx, b)
-	start := time.Now()
+	start, matched := time.Now(), false
 	for _, g := range b.groups() {
 		if !b.o.only.MatchString(g.name) {
 			continue
 		}
+		matched = true
 		if b.o.list {
 			fmt.Println(g.name)
 			continue
@@ -196,5 +197,8 @@ func (b *bench) run(ctx context.Context) (report, error) {
 		r.Rows = append(r.Rows, rows...)
 	}
 	r.finish(ctx, b, time.Since(start))
+	if !matched {
+		return r, fmt.Errorf("-only %s matches no group; -list lists them", b.o.only)
+	}
 	return r, nil
 }
