@@ -47,10 +47,8 @@ func at(t *testing.T, v any, path ...string) any {
 }
 
 func TestDescriptionIsValid(t *testing.T) {
-	if ok, errs := newValidator().ValidateDocument(); !ok {
-		for _, e := range errs {
-			t.Errorf("%s: %s %v", e.Message, e.Reason, e.SchemaValidationErrors)
-		}
+	for _, err := range newContract().mistakes() {
+		t.Error(err)
 	}
 }
 
@@ -130,75 +128,15 @@ func TestSchemasHaveTheFieldsOfTheTypes(t *testing.T) {
 	}
 }
 
-// TestExamples holds the examples of errors against the table of errors: code
-// and message stand together as the API would say them.
+// TestExamples holds the examples against their schemas.
 func TestExamples(t *testing.T) {
-	v := newValidator()
-	doc := described(t)
-	n := 0
-	for name, response := range at(t, doc, "components", "responses").(map[string]any) {
-		content := at(t, response, "content", "application/json").(map[string]any)
-		examples := map[string]any{}
-		if e, ok := content["example"]; ok {
-			examples["example"] = e
-		}
-		if es, ok := content["examples"].(map[string]any); ok {
-			for k, e := range es {
-				examples[k] = at(t, e, "value")
-			}
-		}
-		for k, e := range examples {
-			where := responseAt(doc, name)
-			if where == nil {
-				continue
-			}
-			body, err := json.Marshal(e)
-			if err != nil {
-				t.Fatal(err)
-			}
-			rec := httptest.NewRecorder()
-			rec.Header().Set("Content-Type", "application/json; charset=UTF-8")
-			rec.Header().Set("Retry-After", "1")
-			rec.WriteHeader(where.status)
-			_, _ = rec.Write(body)
-			if ok, errs := v.ValidateHttpResponse(httptest.NewRequest(where.method, where.path, nil), rec.Result()); !ok {
-				t.Errorf("%s, %s: %v", name, k, errs)
-			}
-			n++
-		}
+	n, errs := newContract().examples()
+	for _, err := range errs {
+		t.Error(err)
 	}
-	if n < 40 {
+	if n < 90 {
 		t.Errorf("%d examples looked at", n)
 	}
-}
-
-type operationAt struct {
-	method, path string
-	status       int
-}
-
-// responseAt finds an operation that has the named response.
-func responseAt(doc map[string]any, name string) *operationAt {
-	paths := doc["paths"].(map[string]any)
-	for _, path := range slices.Sorted(maps.Keys(paths)) {
-		if strings.Contains(path, "{") {
-			continue
-		}
-		for method, op := range paths[path].(map[string]any) {
-			operation, ok := op.(map[string]any)
-			if !ok {
-				continue
-			}
-			responses, _ := operation["responses"].(map[string]any)
-			for status, r := range responses {
-				if r.(map[string]any)["$ref"] == "#/components/responses/"+name {
-					code, _ := strconv.Atoi(status)
-					return &operationAt{strings.ToUpper(method), path, code}
-				}
-			}
-		}
-	}
-	return nil
 }
 
 func TestDescriptionIsServed(t *testing.T) {
