@@ -17,7 +17,7 @@ type distributedTable struct{ name, column string }
 // first is the one that the others lie with. An ICCID belongs to one account
 // wherever that is, so the owners lie by ICCID.
 //
-// All other tables (localTables) stay with the coordinator, to which every node
+// All other tables stay with the coordinator, to which every node
 // connects: they are small, and no statement uses them together with these. A
 // copy on every server, as a reference table, would make each login and
 // heartbeat wait for all servers.
@@ -33,9 +33,6 @@ var distributedTables = []distributedTable{
 	{"listener", "account"},
 	{"sim_owner", "iccid"},
 }
-
-// localTables are about the installation as a whole.
-var localTables = []string{"account", "credential", "access", "session", "lockout", "setting", "counter", "node"}
 
 // Distribution is how the tables lie.
 type Distribution struct {
