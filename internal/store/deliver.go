@@ -61,19 +61,7 @@ func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []li
 	}
 	list := make(rows, 0, len(given))
 	for _, key := range sortedKeys(given) {
-		d := given[key]
-		line := []any{
-			key.request, key.iccid, d.Callback.Lease, license.PhaseEnded, nil, 1,
-			d.Status, d.Latency.Microseconds(), micros(now),
-		}
-		switch d.Verdict {
-		case license.Again:
-			line[3], line[4], line[8] = license.PhaseListener, micros(d.Due), 0
-		case license.Unsent:
-			line[5] = 0
-		case license.Delivered, license.Exhausted:
-		}
-		list = append(list, line)
+		list = append(list, finishLine(given[key], now))
 	}
 	param, err := list.param()
 	if err != nil {
@@ -95,6 +83,27 @@ func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []li
 		return err
 	}
 	won = slices.DeleteFunc(won, func(key taskKey) bool { return slices.Contains(inserted, key) })
+	return insertFailures(tx, account, won, given)
+}
+
+// finishLine is the row of finishTasks for one end.
+func finishLine(d license.Delivery, now time.Time) []any {
+	line := []any{
+		d.Callback.Request, d.Callback.Device.ICCID, d.Callback.Lease, license.PhaseEnded, nil, 1,
+		d.Status, d.Latency.Microseconds(), micros(now),
+	}
+	switch d.Verdict {
+	case license.Again:
+		line[3], line[4], line[8] = license.PhaseListener, micros(d.Due), 0
+	case license.Unsent:
+		line[5] = 0
+	case license.Delivered, license.Exhausted:
+	}
+	return line
+}
+
+// insertFailures keeps the attempts that failed, of the tasks that were won.
+func insertFailures(tx *tx, account license.AccountName, won []taskKey, given map[taskKey]license.Delivery) error {
 	var attempts rows
 	for _, key := range won {
 		if d := given[key]; d.Verdict == license.Again || d.Verdict == license.Exhausted {
@@ -107,7 +116,8 @@ func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []li
 	if len(attempts) == 0 {
 		return nil
 	}
-	if param, err = attempts.param(); err != nil {
+	param, err := attempts.param()
+	if err != nil {
 		return err
 	}
 	_, err = tx.exec(insertAttempts, string(account), param)
