@@ -461,3 +461,33 @@ func TestSchemaChangedBeneath(t *testing.T) {
 		})
 	}
 }
+
+// TestSessions has a session used, out of turn too, and its user disabled.
+func TestSessions(t *testing.T) {
+	for _, e := range storetest.Engines(t) {
+		t.Run(e.Name, func(t *testing.T) {
+			db := e.NewDatabase(t)
+			s, ctx, now := db.Open(t), t.Context(), storetest.Start()
+			if err := s.AddUser(ctx, auth.User{Name: "u", PasswordHash: "p"}, now); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.PutSession(ctx, auth.Session{Hash: "h", Application: "app", User: "u", Used: now}); err != nil {
+				t.Fatal(err)
+			}
+			for _, used := range []time.Time{now.Add(2 * time.Minute), now.Add(time.Minute)} {
+				if err := s.TouchSession(ctx, "h", used); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if ses, err := s.Session(ctx, "h"); err != nil || !ses.Used.Equal(now.Add(2*time.Minute)) {
+				t.Errorf("Session: used %v, %v; want the later use", ses.Used, err)
+			}
+			if _, err := db.SQL(t).ExecContext(ctx, `UPDATE credential SET disabled = 1 WHERE name = 'u'`); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Session(ctx, "h"); !errors.Is(err, license.ErrNotFound) {
+				t.Errorf("the session of a disabled user: %v, want ErrNotFound", err)
+			}
+		})
+	}
+}

@@ -119,6 +119,41 @@ func TestRacingUnassigns(t *testing.T) {
 	})
 }
 
+// TestRacingClaims has several nodes claim at once: no two get the same work, or
+// the carrier would be asked twice as a matter of course.
+func TestRacingClaims(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		const sims = 40
+		b := newBench(t, s, storetest.Fixture{SIMs: sims})
+		b.accept(license.Assign, license.SKUFlexible, b.sims...)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		claimed := map[string]int{}
+		for range 8 {
+			wg.Go(func() {
+				tasks, err := s.ClaimTasks(t.Context(), license.ClaimParams{
+					Account: storetest.Account, Now: b.now, Until: b.now.Add(20 * time.Second), Limit: sims / 4,
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for _, task := range tasks {
+					claimed[task.Key()]++
+				}
+			})
+		}
+		wg.Wait()
+		for key, n := range claimed {
+			if n > 1 {
+				t.Errorf("%s was claimed %d times", key, n)
+			}
+		}
+		b.carry(license.Done)
+	})
+}
+
 // TestStorm has several nodes do everything at once on few SIMs: accept, claim,
 // settle, send and purge, some of it late or twice. Whatever happens, nothing
 // fails but by the rules, and the ledger agrees with itself.
