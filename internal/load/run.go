@@ -66,7 +66,7 @@ type Load struct {
 	free  chan *party
 	begun atomic.Int64 // requests
 
-	accepted, refused, devices, callbacks, starved atomic.Int64
+	accepted, refused, devices, starved atomic.Int64
 
 	mu       sync.Mutex // guards what follows
 	accept   []time.Duration

@@ -96,11 +96,10 @@ func (b *bench) bareHandler(connections, requests int) contender {
 // against what the machine can deliver as callbacks.
 func (b *bench) acceptLarge(ctx context.Context, engine string) ([]row, error) {
 	sink := &load.Sink{}
-	listener, err := load.Listen(ctx, "127.0.0.1:0", sink, nil)
+	listener, err := b.listen(ctx, sink, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer listener.Close()
 	size := b.o.sizes
 	s, err := b.newSite(ctx, siteOptions{engine: engine, sims: []int{size.large * size.accept * (size.runs + 1)}})
 	if err != nil {

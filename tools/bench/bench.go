@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"database/sql"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver of the hand-written reference
 
+	"github.com/simlatch/simlatch/internal/load"
 	"github.com/simlatch/simlatch/internal/store/storetest/pgcluster"
 )
 
@@ -36,6 +39,7 @@ type bench struct {
 	server    string   // the URL of PostgreSQL; empty until it is needed
 	reference *process // plays the references
 	processes []*process
+	listeners []*load.Listener
 	databases int
 }
 
@@ -67,6 +71,9 @@ func (b *bench) close() error {
 	for _, p := range b.processes {
 		errs = append(errs, p.stop())
 	}
+	for _, l := range b.listeners {
+		errs = append(errs, l.Close())
+	}
 	if b.cluster != nil {
 		errs = append(errs, b.cluster.Stop())
 	}
@@ -74,6 +81,15 @@ func (b *bench) close() error {
 		errs = append(errs, os.RemoveAll(b.dir))
 	}
 	return errors.Join(errs...)
+}
+
+// listen serves a listener for callbacks until the end.
+func (b *bench) listen(ctx context.Context, h http.Handler, secure *tls.Config) (*load.Listener, error) {
+	l, err := load.Listen(ctx, "127.0.0.1:0", h, secure)
+	if err == nil {
+		b.listeners = append(b.listeners, l)
+	}
+	return l, err
 }
 
 func (b *bench) say(format string, args ...any) {

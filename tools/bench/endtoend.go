@@ -13,11 +13,10 @@ import (
 // endToEnd measures large requests in, callbacks out.
 func (b *bench) endToEnd(ctx context.Context, engine string) ([]row, error) {
 	sink := &load.Sink{}
-	listener, err := load.Listen(ctx, "127.0.0.1:0", sink, nil)
+	listener, err := b.listen(ctx, sink, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer listener.Close()
 	c, err := b.newCallers(ctx, siteOptions{engine: engine}, b.reference, sink, listener.URL)
 	if err != nil {
 		return nil, err
@@ -60,11 +59,10 @@ func (b *bench) endToEndTLS(ctx context.Context, protocol string) ([]row, error)
 		return nil, err
 	}
 	sink := &load.Sink{}
-	listener, err := load.Listen(ctx, "127.0.0.1:0", sink, secure)
+	listener, err := b.listen(ctx, sink, secure)
 	if err != nil {
 		return nil, err
 	}
-	defer listener.Close()
 	ref, err := b.startReference(ctx, "SSL_CERT_FILE="+caFile)
 	if err != nil {
 		return nil, err
@@ -200,8 +198,8 @@ func (c *callers) postBare(ctx context.Context, n int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer w.conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = w.conn.Close() })()
+	defer w.close()
+	defer context.AfterFunc(ctx, w.close)()
 	q := url.Values{
 		"sink": {c.url}, "from": {fmt.Sprint(c.posted)}, "count": {fmt.Sprint(n)}, "request": {c.request()},
 	}

@@ -77,11 +77,10 @@ func (s *site) growing(sims int) contender {
 // known.
 func (b *bench) inventory(ctx context.Context, engine string) ([]row, error) {
 	sink := &load.Sink{}
-	listener, err := load.Listen(ctx, "127.0.0.1:0", sink, nil)
+	listener, err := b.listen(ctx, sink, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer listener.Close()
 	s, err := b.newSite(ctx, siteOptions{engine: engine, sims: []int{b.o.sizes.inventory}})
 	if err != nil {
 		return nil, err

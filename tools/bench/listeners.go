@@ -85,16 +85,14 @@ func (h *hanging) during(ctx context.Context, s *site, n int, f func() error) er
 func (b *bench) isolation(ctx context.Context) ([]row, error) {
 	first := &hanging{sink: &load.Sink{}}
 	second := &load.Sink{}
-	one, err := load.Listen(ctx, "127.0.0.1:0", first, nil)
+	one, err := b.listen(ctx, first, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer one.Close()
-	two, err := load.Listen(ctx, "127.0.0.1:0", second, nil)
+	two, err := b.listen(ctx, second, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer two.Close()
 	size := b.o.sizes
 	hung := size.large / 10
 	s, err := b.newSite(ctx, siteOptions{engine: sqlite, interval: size.retryInterval, sims: []int{
@@ -180,11 +178,10 @@ func (b *bench) retries(ctx context.Context) ([]row, error) {
 	size := b.o.sizes
 	r := &refusals{interval: size.retryInterval}
 	sink := &load.Sink{Refuse: r.refuse}
-	listener, err := load.Listen(ctx, "127.0.0.1:0", sink, nil)
+	listener, err := b.listen(ctx, sink, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer listener.Close()
 	s, err := b.newSite(ctx, siteOptions{engine: sqlite, interval: size.retryInterval, sims: []int{size.retries * (size.runs + 1)}})
 	if err != nil {
 		return nil, err

@@ -166,7 +166,7 @@ func (s *site) login(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer w.conn.Close()
+	defer w.close()
 	answer, err := w.do(post(s.url, m2m.APIPrefix+"/session/login", map[string]string{"Authorization": "Bearer " + token}, body))
 	if err != nil {
 		return fmt.Errorf("logging in: %w", err)

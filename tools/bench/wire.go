@@ -35,6 +35,8 @@ func dial(ctx context.Context, address string) (*wire, error) {
 	return &wire{conn, bufio.NewReader(conn)}, nil
 }
 
+func (w *wire) close() { _ = w.conn.Close() } // what was answered was read
+
 // post renders a request that wire.do sends.
 func post(address, path string, header map[string]string, body []byte) []byte {
 	var b bytes.Buffer
@@ -103,8 +105,8 @@ func closedLoop(ctx context.Context, address string, connections int, requests [
 		if err != nil {
 			return nil, 0, err
 		}
-		defer w.conn.Close()
-		defer context.AfterFunc(ctx, func() { _ = w.conn.Close() })()
+		defer w.close()
+		defer context.AfterFunc(ctx, w.close)()
 		wires[i] = w
 	}
 	answers := make([][]byte, len(requests))
