@@ -67,6 +67,10 @@ func completeSKUs(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("sku", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// maxUnits is the most licenses of one purchase: more is a slip of the hand, and
+// the sum of a pool stays far from the end of the numbers.
+const maxUnits = 1_000_000_000_000
+
 func runPoolAdd(cmd *cobra.Command, o poolAddOptions) error {
 	sku, err := license.ParseSKU(o.sku)
 	if err != nil {
@@ -74,6 +78,9 @@ func runPoolAdd(cmd *cobra.Command, o poolAddOptions) error {
 	}
 	if o.units == 0 {
 		return usagef("--units 0 changes nothing")
+	}
+	if o.units > maxUnits || o.units < -maxUnits {
+		return usagef("--units %d: at most %d at once", o.units, int64(maxUnits))
 	}
 	if o.reason == "" {
 		return usagef("--reason must not be empty: it is what people will read in a year's time")
