@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +41,8 @@ type bench struct {
 	reference *process // plays the references
 	processes []*process
 	listeners []*load.Listener
-	databases int
+	databases int      // made so far
+	left      []string // databases to drop
 }
 
 func newBench(ctx context.Context, o options) (*bench, error) {
@@ -70,6 +72,9 @@ func (b *bench) close() error {
 	var errs []error
 	for _, p := range b.processes {
 		errs = append(errs, p.stop())
+	}
+	for _, database := range slices.Clone(b.left) {
+		errs = append(errs, b.dropDatabase(context.Background(), database)) // also after an interrupt
 	}
 	for _, l := range b.listeners {
 		errs = append(errs, l.Close())
@@ -115,6 +120,7 @@ func (b *bench) database(ctx context.Context, engine string) (string, error) {
 		return "", fmt.Errorf("the URL of PostgreSQL: %w", err)
 	}
 	u.Path = "/" + name
+	b.left = append(b.left, u.String())
 	return u.String(), nil
 }
 
@@ -131,7 +137,8 @@ func (b *bench) dropDatabase(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	return execute(ctx, b.server, "DROP DATABASE "+strings.TrimPrefix(u.Path, "/"))
+	b.left = slices.DeleteFunc(b.left, func(d string) bool { return d == address })
+	return execute(ctx, b.server, "DROP DATABASE IF EXISTS "+strings.TrimPrefix(u.Path, "/")+" WITH (FORCE)")
 }
 
 // startPostgres starts the server once, and refuses one whose commits are not
