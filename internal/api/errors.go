@@ -26,6 +26,7 @@ const (
 	codeTooLarge            = "UnifiedWebService.INPUT_INVALID.Request.TooLarge"
 	codeSlowBody            = "UnifiedWebService.REQUEST_FAILED.RequestTimeout"
 	codeUnavailable         = "UnifiedWebService.REQUEST_FAILED.ServiceUnavailable"
+	codeMalformed           = "UnifiedWebService.INPUT_INVALID.Request.Malformed"
 	codeDryRun              = "UnifiedWebService.INPUT_INVALID.DryRun.Invalid"
 	codeTokenRequest        = "UnifiedWebService.INPUT_INVALID.TokenRequest.Invalid"
 	codeFilterInvalid       = "UnifiedWebService.INPUT_INVALID.Filter.Invalid"

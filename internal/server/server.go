@@ -214,7 +214,7 @@ func (s *Server) serveHTTP() error {
 	if s.http.TLSConfig != nil {
 		err = s.http.ServeTLS(s.listener, "", "")
 	} else {
-		err = s.http.Serve(s.listener)
+		err = s.http.Serve(plainListener{s.listener})
 	}
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving: %w", err)

@@ -14,11 +14,15 @@ const keepExhausted = 30 * 24 * time.Hour
 // keepSession is how long an unused session is kept beyond any use.
 const keepSession = 24 * time.Hour
 
-// purgeBatch is how many requests one transaction purges.
-const purgeBatch = 20
+// How much one transaction purges: requests, and tasks, unless a single request
+// has more.
+const (
+	purgeBatch = 500
+	purgeTotal = 5000
+)
 
 // Requests whose every task ended, the last one before $3.
-const purgeable = `SELECT id FROM request r
+const purgeable = `SELECT id, total FROM request r
 	WHERE r.account = $1 AND r.time < $2 AND r.purged = 0 AND NOT EXISTS (
 		SELECT 1 FROM task t WHERE t.account = $1 AND t.request = r.id
 			AND (t.phase <> 'ended' OR t.ended >= $2 OR (t.status NOT BETWEEN 200 AND 299 AND t.ended >= $3)))
@@ -67,8 +71,16 @@ func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, n
 	})
 	for err == nil {
 		var ids []license.RequestID
-		ids, err = collect(s.reader(ctx), one[license.RequestID], purgeable,
-			string(account), micros(before), micros(exhausted), purgeBatch)
+		tasks := 0
+		_, err = collect(s.reader(ctx), func(scan func(...any) error) (struct{}, error) {
+			var id license.RequestID
+			var total int
+			err := scan(&id, &total)
+			if tasks += total; tasks <= purgeTotal || len(ids) == 0 {
+				ids = append(ids, id)
+			}
+			return struct{}{}, err
+		}, purgeable, string(account), micros(before), micros(exhausted), purgeBatch)
 		if err != nil || len(ids) == 0 {
 			break
 		}
