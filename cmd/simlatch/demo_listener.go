@@ -83,5 +83,5 @@ func (l *demoListener) since(n int) []arrival {
 
 func (l *demoListener) close() {
 	_ = l.srv.Close()
-	_ = <-l.end // that it was closed
+	<-l.end //nolint:errcheck // that it was closed
 }

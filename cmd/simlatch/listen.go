@@ -89,7 +89,7 @@ func runListen(ctx context.Context, o listenOptions, out, messages io.Writer) er
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err = srv.Shutdown(grace)
-	_ = <-served // that it was shut down
+	<-served //nolint:errcheck // that it was shut down
 	if cause := context.Cause(ctx); !errors.Is(cause, errEnough) && !errors.Is(cause, context.Canceled) {
 		return cause
 	}

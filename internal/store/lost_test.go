@@ -56,15 +56,15 @@ func openBehind(t *testing.T, rawURL string) (*store.Store, *gate) {
 }
 
 func (g *gate) relay(client net.Conn, server string) {
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	remote, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", server)
 	if err != nil {
 		return
 	}
-	defer remote.Close()
+	defer func() { _ = remote.Close() }()
 	var losing atomic.Bool
 	go func() {
-		defer client.Close()
+		defer func() { _ = client.Close() }()
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := remote.Read(buf)
