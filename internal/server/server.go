@@ -165,16 +165,19 @@ func (s *Server) newWorker() (api.Work, error) {
 	return s.worker, err
 }
 
+// headerTimeout is how long a request's headers may take.
+const headerTimeout = 5 * time.Second
+
 // newHTTP builds the HTTP server. The API bounds the time for a request's body
 // by itself, since it has an answer for slow ones.
 func (s *Server) newHTTP(secure *tls.Config) *http.Server {
 	return &http.Server{
-		Handler:           s.handler(),
+		Handler:           limitHeaders(s.handler()),
 		TLSConfig:         secure,
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      2 * time.Minute, // from the head of the request to the end of the answer
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    maxHeaderHTTP,
 		// "OPTIONS *" is answered like everything else, not with an empty body.
 		DisableGeneralOptionsHandler: true,
 		// What clients do wrong on a connection, such as a failed handshake,
@@ -210,12 +213,11 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) serveHTTP() error {
-	var err error
+	var listener net.Listener = plainListener{s.listener}
 	if s.http.TLSConfig != nil {
-		err = s.http.ServeTLS(s.listener, "", "")
-	} else {
-		err = s.http.Serve(plainListener{s.listener})
+		listener = newSecureListener(s.listener, s.http.TLSConfig, s.log)
 	}
+	err := s.http.Serve(listener)
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving: %w", err)
 	}

@@ -18,7 +18,10 @@ func (s *Server) tls() (*tls.Config, error) {
 	if _, err := c.get(nil); err != nil {
 		return nil, err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}, nil
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, GetCertificate: c.get,
+		NextProtos: []string{"h2", "http/1.1"}, // net/http serves the first only if it is named here
+	}, nil
 }
 
 // lookAgain is how often the TLS files are looked at, at most.
