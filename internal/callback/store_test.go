@@ -60,16 +60,14 @@ func TestStore(t *testing.T) {
 		}
 		sender.Give(storetest.Account, room, settled.Callbacks)
 		sender.Wake()
-		until(t, "nothing is due or leased any more", func() bool {
-			due, err := s.DueAccounts(ctx, license.PhaseListener, time.Now().Add(time.Hour))
-			if err != nil {
-				t.Error(err)
-			}
-			return len(due) == 0
-		})
+		until(t, "every callback has been acknowledged", func() bool { return seen.acknowledged() == len(want) })
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+		due, err := s.DueAccounts(ctx, license.PhaseListener, time.Now().Add(time.Hour))
+		if err != nil || len(due) > 0 {
+			t.Errorf("still due or leased: %+v, %v", due, err)
 		}
 		if diff := cmp.Diff(want, seen.got); diff != "" {
 			t.Errorf("callbacks (-want +got):\n%s", diff)
@@ -103,6 +101,18 @@ func (l *secondTime) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(e.Counts) == 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
+}
+
+// acknowledged counts the SIMs whose callback came twice.
+func (l *secondTime) acknowledged() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.got {
+		if len(e.Counts) > 1 {
+			n++
+		}
+	}
+	return n
 }
 
 // accepted has n devices' assignment accepted and claims their tasks.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ const keepIdempotency = 24 * time.Hour
 // Accept takes a request in, whole or not at all: it reserves a license for
 // each device of an assign, marks each device of an unassign as in transition,
 // and writes the tasks. The devices are completed with what the inventory knows.
+// Small requests of one account that come at once share a transaction.
 //
 // Run again with the same request, or with the same idempotency key and body,
 // it changes nothing and returns the ID that stands. It fails with
@@ -33,10 +35,7 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 		return license.Accepted{}, s.failed("checking devices", s.refuse(s.reader(ctx), &r))
 	}
 	p.Request = &r
-	err = s.write(ctx, r.Account, len(r.Devices), func(tx *tx) (err error) {
-		accepted, err = accept(tx, p)
-		return err
-	})
+	accepted, err = s.combiner.accept(ctx, p)
 	if errors.Is(err, errNotAll) {
 		// Which device is at fault is found out of the writer's time. Should
 		// nothing be wrong any more, one was held when it counted.
@@ -53,66 +52,80 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 // errNotAll says that some device could not be taken, and not yet which.
 var errNotAll = errors.New("not all devices can be taken")
 
-const insertRequest = `INSERT INTO request (account, id, sku, action, time, application, username, trace, total, postings)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-	ON CONFLICT (account, id) DO NOTHING`
+// errApart says that of several requests one needs an answer of its own.
+var errApart = errors.New("not all requests can be accepted together")
 
-const insertTasks = `INSERT INTO task (account, request, iccid, phase, leased, due_at, prior)
-	SELECT $1, $2, value ->> 0, 'carrier', CAST(value ->> 1 AS SMALLINT), CAST(value ->> 2 AS BIGINT), value ->> 3
-	FROM {each $3}`
+// An acceptance is one transaction that accepts requests of one account. No two
+// of them name one SIM or one idempotency key.
+type acceptance struct {
+	tx      *tx
+	account license.AccountName
+	params  []license.AcceptParams
+	taken   []taken // the devices of all, sorted by ICCID
+}
 
-const reservePool = `UPDATE pool SET reserved = reserved + $3
-	WHERE account = $1 AND sku = $2 AND purchased - reserved - assigned >= $3`
-
-func accept(tx *tx, p license.AcceptParams) (license.Accepted, error) {
-	r := p.Request
-	replay := license.Accepted{ID: r.ID, Replay: true, More: true}
-	if p.IdempotencyKey != "" {
-		id, err := claimKey(tx, p)
-		if err != nil {
-			return license.Accepted{}, err
+// acceptTogether accepts several requests, or none of them: errApart says that
+// one is not like the others, and anything else that is refused is of one of
+// them, which it does not tell.
+func acceptTogether(tx *tx, params []license.AcceptParams) ([]license.Accepted, error) {
+	a := acceptance{tx: tx, account: params[0].Request.Account, params: params}
+	for i := range params {
+		if params[i].IdempotencyKey == "" {
+			continue
 		}
-		if id != r.ID {
-			replay.ID = id
-			return replay, tx.confirm()
+		if id, err := claimKey(tx, params[i]); err != nil {
+			return nil, err
+		} else if id != params[i].Request.ID {
+			return a.replay(id)
 		}
 	}
-	postings := 0
-	if r.Action == license.Assign {
-		postings = 1
+	if n, err := a.insertRequests(); err != nil {
+		return nil, err
+	} else if n < len(params) {
+		return a.replay(params[0].Request.ID)
 	}
-	n, err := tx.exec(insertRequest, string(r.Account), string(r.ID), string(r.SKU), string(r.Action), micros(r.At),
-		p.Application, p.User, p.Trace, len(r.Devices), postings)
+	if err := a.take(); err != nil {
+		return nil, err
+	}
+	accepted, err := a.createTasks()
 	if err != nil {
-		return license.Accepted{}, err
+		return nil, err
 	}
-	if n == 0 {
-		return replay, tx.confirm()
+	return accepted, a.reserve()
+}
+
+// replay is the answer to a request that was accepted before, as id.
+func (a *acceptance) replay(id license.RequestID) ([]license.Accepted, error) {
+	if len(a.params) > 1 {
+		return nil, errApart
 	}
-	take := takeForAssign
-	if r.Action == license.Unassign {
-		take = takeForUnassign
+	return []license.Accepted{{ID: id, Replay: true, More: true}}, a.tx.confirm()
+}
+
+// lease_end is of the tasks that are born leased.
+const insertRequests = `INSERT INTO request (account, id, sku, action, time, application, username, trace, total, postings, lease_end)
+	SELECT $1, id, sku, action, time, application, username, trace, total, CASE WHEN action = 'assign' THEN 1 ELSE 0 END,
+		NULLIF(lease_end, 0)
+	FROM {each $2 id TEXT, sku TEXT, action TEXT, time BIGINT, application TEXT, username TEXT, trace TEXT, total BIGINT, lease_end BIGINT}
+	WHERE true
+	ON CONFLICT (account, id) DO NOTHING
+	RETURNING 1`
+
+// insertRequests returns how many were not there before.
+func (a *acceptance) insertRequests() (int, error) {
+	n := len(a.params)
+	var id, sku, action, application, username, trace []string
+	at, total, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, p := range a.params {
+		r := p.Request
+		id, sku, action = append(id, string(r.ID)), append(sku, string(r.SKU)), append(action, string(r.Action))
+		application, username, trace = append(application, p.Application), append(username, p.User), append(trace, p.Trace)
+		at[i], total[i] = micros(r.At), int64(len(r.Devices))
+		if p.Room > 0 {
+			leaseEnd[i] = micros(p.LeaseUntil)
+		}
 	}
-	taken, err := take(tx, r)
-	if err != nil {
-		return license.Accepted{}, err
-	}
-	accepted := license.Accepted{ID: r.ID}
-	if accepted.Tasks, accepted.More, err = createTasks(tx, p, taken); err != nil {
-		return license.Accepted{}, err
-	}
-	if r.Action == license.Unassign {
-		return accepted, nil
-	}
-	lines := []posting{{request: r.ID, number: 1, sku: r.SKU, kind: reserve, units: len(r.Devices)}}
-	if err := insertPostings(tx, r.Account, r.At, lines); err != nil {
-		return license.Accepted{}, err
-	}
-	// Pool last: it is the row everyone shares.
-	if n, err = tx.exec(reservePool, string(r.Account), string(r.SKU), len(r.Devices)); err == nil && n == 0 {
-		err = license.ErrInsufficient
-	}
-	return accepted, err
+	return count(a.tx, insertRequests, string(a.account), list{id, sku, action, at, application, username, trace, total, leaseEnd})
 }
 
 const insertKey = `INSERT INTO idempotency (account, application, operation, key, hash, request, time)
@@ -158,134 +171,232 @@ func (s *Store) Replay(ctx context.Context, account license.AccountName, applica
 	return id, s.failed("looking an idempotency key up", err)
 }
 
-// taken is a device that a request has laid hold of.
+// taken is a device that a request has laid hold of, or is to.
 type taken struct {
-	device license.Device
-	prior  string // of an unassign: the request that assigned it
+	device  license.Device
+	request int    // its index
+	prior   string // of an unassign: the request that assigned it
 }
 
-const takeSIMs = `UPDATE sim SET sku = $2, request = $3
-	WHERE account = $1 AND iccid {any $4} AND sku = '' AND state = 'active' AND generation = '4G'
-	RETURNING iccid, imei, mdn`
+// take lays hold of the devices of all requests. SIMs are locked by ICCID.
+func (a *acceptance) take() error {
+	var assign, unassign []taken
+	for i, p := range a.params {
+		for _, d := range p.Request.Devices {
+			if p.Request.Action == license.Assign {
+				assign = append(assign, taken{device: d, request: i})
+			} else {
+				unassign = append(unassign, taken{device: d, request: i})
+			}
+		}
+	}
+	byICCID := func(a, b taken) int { return cmp.Compare(a.device.ICCID, b.device.ICCID) }
+	slices.SortFunc(assign, byICCID)
+	slices.SortFunc(unassign, byICCID)
+	if err := a.takeForAssign(assign); err != nil {
+		return err
+	}
+	if err := a.takeForUnassign(unassign); err != nil {
+		return err
+	}
+	a.taken = slices.Concat(assign, unassign)
+	return nil
+}
+
+// The SIMs are there: an update by key, as in settleTasks. What it might insert
+// all the same would have no number.
+const takeSIMs = `INSERT INTO sim (account, iccid, sku, request, imei, state, generation, number, added)
+	SELECT $1, iccid, sku, request, '', '', '', 0, 0 FROM {each $2 iccid TEXT, sku TEXT, request TEXT} WHERE true
+	ON CONFLICT (account, iccid) DO UPDATE SET sku = excluded.sku, request = excluded.request
+	WHERE sim.sku = '' AND sim.state = 'active' AND sim.generation = '4G'
+	RETURNING iccid, imei, mdn, number`
 
 // takeForAssign gives the SKU to each SIM, if all are free and eligible.
-func takeForAssign(tx *tx, r *license.Request) ([]taken, error) {
-	list, err := iccidParam(r.Devices)
-	if err != nil {
-		return nil, err
+func (a *acceptance) takeForAssign(want []taken) error {
+	if len(want) == 0 {
+		return nil
 	}
-	got, err := collect(tx, func(scan func(...any) error) (t taken, err error) {
-		return t, scan(&t.device.ICCID, &t.device.IMEI, &t.device.MDN)
-	}, takeSIMs, string(r.Account), string(r.SKU), string(r.ID), list)
-	if err != nil {
-		return nil, err
+	iccid, sku, request := make([]string, len(want)), make([]string, len(want)), make([]string, len(want))
+	for i, w := range want {
+		r := a.params[w.request].Request
+		iccid[i], sku[i], request[i] = string(w.device.ICCID), string(r.SKU), string(r.ID)
 	}
-	return matching(r.Devices, got)
+	none := false
+	got, err := collect(a.tx, func(scan func(...any) error) (t taken, err error) {
+		var iccid, imei, mdn string
+		var number int64
+		err = scan(&iccid, &imei, &mdn, &number)
+		none = none || number == 0
+		t.device = license.Device{ICCID: license.ICCID(iccid), IMEI: license.IMEI(imei), MDN: license.MDN(mdn)}
+		return t, err
+	}, takeSIMs, string(a.account), list{iccid, sku, request})
+	if err == nil && none {
+		err = errNotAll
+	}
+	if err != nil {
+		return err
+	}
+	return match(want, got)
 }
 
 const lockSIMs = `SELECT iccid, imei, mdn, sku, request FROM sim
 	WHERE account = $1 AND iccid {any $2} ORDER BY iccid {wait}`
 
 // A scalar subquery, which no planner turns into a join.
-const selectPending = `SELECT value ->> 1 FROM {each $2}
-	WHERE (SELECT phase FROM task t WHERE t.account = $1 AND t.request = value ->> 0 AND t.iccid = value ->> 1)
+const selectPending = `SELECT each.iccid FROM {each $2 request TEXT, iccid TEXT}
+	WHERE (SELECT phase FROM task t WHERE t.account = $1 AND t.request = each.request AND t.iccid = each.iccid)
 		IN ('carrier', 'stuck')`
 
 const touchSIMs = `UPDATE sim SET request = $2 WHERE account = $1 AND iccid {any $3}`
 
 // takeForUnassign marks each SIM as in transition, if all hold the SKU and none
 // is in transition already.
-func takeForUnassign(tx *tx, r *license.Request) ([]taken, error) {
-	list, err := iccidParam(r.Devices)
-	if err != nil {
-		return nil, err
+func (a *acceptance) takeForUnassign(want []taken) error {
+	if len(want) == 0 {
+		return nil
 	}
-	same := true
-	got, err := collect(tx, func(scan func(...any) error) (t taken, err error) {
+	var skus []license.SKU
+	got, err := collect(a.tx, func(scan func(...any) error) (t taken, err error) {
 		var sku license.SKU
 		err = scan(&t.device.ICCID, &t.device.IMEI, &t.device.MDN, &sku, &t.prior)
-		same = same && sku == r.SKU
+		skus = append(skus, sku)
 		return t, err
-	}, lockSIMs, string(r.Account), list)
-	if err != nil {
-		return nil, err
+	}, lockSIMs, string(a.account), only(iccids(want)))
+	if err == nil {
+		err = match(want, got)
 	}
-	if !same {
-		return nil, errNotAll
+	if err != nil {
+		return err
 	}
 	// The SIMs are locked, so none can come to be pending any more.
-	held := make(rows, len(got))
-	for i, t := range got {
-		held[i] = []any{t.prior, t.device.ICCID}
+	held := make([]pair, len(want))
+	byRequest := map[int][]license.ICCID{}
+	for i, w := range want {
+		if skus[i] != a.params[w.request].Request.SKU {
+			return errNotAll
+		}
+		held[i] = pair{w.prior, w.device.ICCID}
+		byRequest[w.request] = append(byRequest[w.request], w.device.ICCID)
 	}
-	pending, err := pendingAmong(tx, r.Account, held)
+	pending, err := pendingAmong(a.tx, a.account, held)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(pending) > 0 {
-		return nil, errNotAll
+		return errNotAll
 	}
-	if _, err := tx.exec(touchSIMs, string(r.Account), string(r.ID), list); err != nil {
-		return nil, err
-	}
-	return matching(r.Devices, got)
-}
-
-// pendingAmong finds those SIMs that are in transition, either way, among
-// pairs of the request that last touched a SIM and the SIM.
-func pendingAmong(q querier, account license.AccountName, held rows) ([]license.ICCID, error) {
-	param, err := held.param()
-	if err != nil {
-		return nil, err
-	}
-	return collect(q, one[license.ICCID], selectPending, string(account), param)
-}
-
-// matching sorts what was got like the devices asked for, which it must match
-// one by one, also in the IMEI where one was given.
-func matching(devices []license.Device, got []taken) ([]taken, error) {
-	if len(got) != len(devices) {
-		return nil, errNotAll
-	}
-	slices.SortFunc(got, func(a, b taken) int { return cmp.Compare(a.device.ICCID, b.device.ICCID) })
-	for i, d := range devices {
-		if got[i].device.ICCID != d.ICCID || d.IMEI != "" && d.IMEI != got[i].device.IMEI {
-			return nil, errNotAll
+	for _, i := range slices.Sorted(maps.Keys(byRequest)) {
+		if _, err := a.tx.exec(touchSIMs, string(a.account), string(a.params[i].Request.ID), only(byRequest[i])); err != nil {
+			return err
 		}
 	}
-	return got, nil
+	return nil
 }
 
-// createTasks writes a task for each device: as many as there is room for are
-// born leased to the caller, the others are due at once.
-func createTasks(tx *tx, p license.AcceptParams, list []taken) (leased []license.Task, more bool, err error) {
-	r := p.Request
-	room := min(max(p.Room, 0), len(list))
-	lines := make(rows, len(list))
-	leased = make([]license.Task, 0, room)
+func iccids(list []taken) []license.ICCID {
+	out := make([]license.ICCID, len(list))
 	for i, t := range list {
-		if i >= room {
-			lines[i] = []any{t.device.ICCID, 0, micros(r.At), t.prior}
-			continue
-		}
-		lines[i] = []any{t.device.ICCID, 1, micros(p.LeaseUntil), t.prior}
-		leased = append(leased, license.Task{
-			Request: r.ID, Account: r.Account, SKU: r.SKU, Action: r.Action,
-			Device: t.device, At: r.At, Lease: 1, Until: p.LeaseUntil,
-		})
+		out[i] = t.device.ICCID
 	}
-	param, err := lines.param()
-	if err != nil {
-		return nil, false, err
-	}
-	_, err = tx.exec(insertTasks, string(r.Account), string(r.ID), param)
-	return leased, room < len(list), err
+	return out
 }
 
-func iccidParam(devices []license.Device) (string, error) {
-	list := make([]license.ICCID, len(devices))
-	for i, d := range devices {
-		list[i] = d.ICCID
+// match completes the devices wanted, which are sorted by ICCID, from those that
+// were got, which must be the same, also in the IMEI where one was given. It
+// sorts those.
+func match(want, got []taken) error {
+	if len(got) != len(want) {
+		return errNotAll
 	}
-	return params(list)
+	byICCID := func(a, b taken) int { return cmp.Compare(a.device.ICCID, b.device.ICCID) }
+	if !slices.IsSortedFunc(got, byICCID) {
+		slices.SortFunc(got, byICCID)
+	}
+	for i := range want {
+		w, g := &want[i], &got[i]
+		if g.device.ICCID != w.device.ICCID || w.device.IMEI != "" && w.device.IMEI != g.device.IMEI {
+			return errNotAll
+		}
+		w.device, w.prior = g.device, g.prior
+	}
+	return nil
+}
+
+// A pair is a request that last touched a SIM, and the SIM.
+type pair struct {
+	request string
+	iccid   license.ICCID
+}
+
+// pendingAmong finds those SIMs that are in transition, either way.
+func pendingAmong(q querier, account license.AccountName, held []pair) ([]license.ICCID, error) {
+	request, iccid := make([]string, len(held)), make([]string, len(held))
+	for i, h := range held {
+		request[i], iccid[i] = h.request, string(h.iccid)
+	}
+	return collect(q, one[license.ICCID], selectPending, string(account), list{request, iccid})
+}
+
+// A task is leased, or due.
+const insertTasks = `INSERT INTO task (account, request, iccid, phase, due_at, lease_end, prior)
+	SELECT $1, request, iccid, 'carrier', NULLIF(due_at, 0), lease_end, prior
+	FROM {each $2 request TEXT, iccid TEXT, due_at BIGINT, lease_end BIGINT, prior TEXT}`
+
+// createTasks writes a task for each device: as many of each request as there is
+// room for are born leased to the caller, the others are due at once.
+func (a *acceptance) createTasks() ([]license.Accepted, error) {
+	n := len(a.taken)
+	request, iccid, prior := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
+	dueAt, leaseEnd := make([]int64, 0, n), make([]int64, 0, n)
+	accepted := make([]license.Accepted, len(a.params))
+	for i, p := range a.params {
+		accepted[i] = license.Accepted{ID: p.Request.ID, Tasks: make([]license.Task, 0, min(max(p.Room, 0), len(p.Request.Devices)))}
+	}
+	for _, t := range a.taken {
+		p, to := &a.params[t.request], &accepted[t.request]
+		r := p.Request
+		due, end := micros(r.At), int64(0)
+		if len(to.Tasks) < p.Room {
+			due, end = 0, micros(p.LeaseUntil)
+			to.Tasks = append(to.Tasks, license.Task{
+				Request: r.ID, Account: r.Account, SKU: r.SKU, Action: r.Action,
+				Device: t.device, At: r.At, Lease: 1, Until: p.LeaseUntil,
+			})
+		} else {
+			to.More = true
+		}
+		request, iccid, prior = append(request, string(r.ID)), append(iccid, string(t.device.ICCID)), append(prior, t.prior)
+		dueAt, leaseEnd = append(dueAt, due), append(leaseEnd, end)
+	}
+	_, err := a.tx.exec(insertTasks, string(a.account), list{request, iccid, dueAt, leaseEnd, prior})
+	return accepted, err
+}
+
+const reservePool = `UPDATE pool SET reserved = reserved + $3
+	WHERE account = $1 AND sku = $2 AND purchased - reserved - assigned >= $3`
+
+// reserve writes the lines of the ledger and moves the pools.
+func (a *acceptance) reserve() error {
+	var lines []posting
+	units := map[license.SKU]int{}
+	for _, p := range a.params {
+		if r := p.Request; r.Action == license.Assign {
+			lines = append(lines, posting{request: r.ID, number: 1, sku: r.SKU, kind: reserve, units: len(r.Devices), at: r.At})
+			units[r.SKU] += len(r.Devices)
+		}
+	}
+	if err := insertPostings(a.tx, a.account, lines); err != nil {
+		return err
+	}
+	// Pools last: they are the rows everyone shares.
+	for _, sku := range slices.Sorted(maps.Keys(units)) {
+		n, err := a.tx.exec(reservePool, string(a.account), string(sku), units[sku])
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return license.ErrInsufficient
+		}
+	}
+	return nil
 }

@@ -13,8 +13,11 @@ const dueAccounts = `SELECT account, count(*), min(due_at) FROM task
 	WHERE phase = $1 AND due_at <= $2 GROUP BY account`
 
 // DueAccounts names the accounts that have work due in a phase, and how much.
-// It locks nothing and is the only query that crosses accounts.
+// What was leased and left behind becomes due first.
 func (s *Store) DueAccounts(ctx context.Context, phase license.Phase, now time.Time) ([]license.Due, error) {
+	if err := s.reclaim(ctx, now, now); err != nil {
+		return nil, s.failed("looking for leases that ended", err)
+	}
 	due, err := collect(s.reader(ctx), func(scan func(...any) error) (d license.Due, err error) {
 		var oldest int64
 		err = scan(&d.Account, &d.Count, &oldest)
@@ -27,12 +30,12 @@ func (s *Store) DueAccounts(ctx context.Context, phase license.Phase, now time.T
 // The tasks are there: an update by key, as in settleTasks, and all of it on
 // excluded columns, as an INSERT … SELECT must be (rules_test.go). The lookup is
 // a query of its own, so that its ORDER BY means the task's column.
-const claim = `INSERT INTO task (account, request, iccid, phase, due_at)
+const claim = `INSERT INTO task (account, request, iccid, phase, lease_end)
 	SELECT account, request, iccid, phase, CAST($4 AS BIGINT) FROM (
 		SELECT account, request, iccid, phase FROM task
 		WHERE account = $1 AND phase = $2 AND due_at <= $3
 		ORDER BY due_at LIMIT $5 {skip}) AS due WHERE true
-	ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, leased = 1, due_at = excluded.due_at
+	ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, due_at = NULL, lease_end = excluded.lease_end
 	RETURNING request, iccid, lease, attempt, round, outcome, code, comment`
 
 // claimed is a task that was claimed, in either phase.
@@ -43,6 +46,9 @@ type claimed struct {
 	outcome        string
 	code, comment  string
 }
+
+const boundLeases = `UPDATE request SET lease_end = $2
+	WHERE account = $1 AND id {any $3} AND (lease_end IS NULL OR lease_end > $2)`
 
 const (
 	selectDevices  = `SELECT iccid, imei, mdn FROM sim WHERE account = $1 AND iccid {any $2}`
@@ -66,7 +72,11 @@ func claimTasks[T any](ctx context.Context, s *Store, phase license.Phase, p lic
 		slices.SortFunc(got, func(a, b claimed) int {
 			return cmp.Or(cmp.Compare(a.key.request, b.key.request), cmp.Compare(a.key.iccid, b.key.iccid))
 		})
-		devices, requests, err := describe(tx, p.Account, got)
+		ids := requestsOf(got)
+		if _, err := tx.exec(boundLeases, string(p.Account), micros(p.Until), only(ids)); err != nil {
+			return err
+		}
+		devices, requests, err := describe(tx, p.Account, got, ids)
 		if err != nil {
 			return err
 		}
@@ -81,32 +91,31 @@ func claimTasks[T any](ctx context.Context, s *Store, phase license.Phase, p lic
 	return list, err
 }
 
-// describe reads the devices and the requests of claimed tasks.
-func describe(tx *tx, account license.AccountName, got []claimed) (map[license.ICCID]license.Device, map[license.RequestID]license.Task, error) {
-	devices := make(map[license.ICCID]license.Device, len(got))
-	requests := map[license.RequestID]license.Task{}
-	iccids := make([]license.ICCID, 0, len(got))
-	var ids []license.RequestID
+// requestsOf names the requests of claimed tasks, which are sorted by them.
+func requestsOf(got []claimed) (ids []license.RequestID) {
 	for i, c := range got {
-		iccids = append(iccids, c.key.iccid)
 		if i == 0 || c.key.request != got[i-1].key.request {
 			ids = append(ids, c.key.request)
 		}
 	}
-	list, err := params(iccids)
-	if err != nil {
-		return nil, nil, err
+	return ids
+}
+
+// describe reads the devices and the requests of claimed tasks.
+func describe(tx *tx, account license.AccountName, got []claimed, ids []license.RequestID) (map[license.ICCID]license.Device, map[license.RequestID]license.Task, error) {
+	devices := make(map[license.ICCID]license.Device, len(got))
+	requests := map[license.RequestID]license.Task{}
+	iccids := make([]license.ICCID, len(got))
+	for i, c := range got {
+		iccids[i] = c.key.iccid
 	}
-	_, err = collect(tx, func(scan func(...any) error) (struct{}, error) {
+	_, err := collect(tx, func(scan func(...any) error) (struct{}, error) {
 		var d license.Device
 		err := scan(&d.ICCID, &d.IMEI, &d.MDN)
 		devices[d.ICCID] = d
 		return struct{}{}, err
-	}, selectDevices, string(account), list)
+	}, selectDevices, string(account), only(iccids))
 	if err != nil {
-		return nil, nil, err
-	}
-	if list, err = params(ids); err != nil {
 		return nil, nil, err
 	}
 	_, err = collect(tx, func(scan func(...any) error) (struct{}, error) {
@@ -116,7 +125,7 @@ func describe(tx *tx, account license.AccountName, got []claimed) (map[license.I
 		t.At = fromMicros(at)
 		requests[t.Request] = t
 		return struct{}{}, err
-	}, selectRequests, string(account), list)
+	}, selectRequests, string(account), only(ids))
 	return devices, requests, err
 }
 

@@ -13,19 +13,27 @@ import (
 
 // The tasks are there: an update by key, as in settleTasks.
 const finishTasks = `INSERT INTO task (account, request, iccid, lease, phase, due_at, attempt, status, latency, ended)
-	SELECT $1, value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), value ->> 3, CAST(value ->> 4 AS BIGINT),
-		CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT)
-	FROM {each $2} WHERE true
-	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, due_at = excluded.due_at, leased = 0,
+	SELECT $1, request, iccid, lease, phase, NULLIF(due_at, 0), attempt, status, latency, ended
+	FROM {each $2 request TEXT, iccid TEXT, lease BIGINT, phase TEXT, due_at BIGINT, attempt BIGINT, status BIGINT, latency BIGINT, ended BIGINT}
+	WHERE true
+	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, due_at = excluded.due_at, lease_end = 0,
 		lease = task.lease + 1, attempt = task.attempt + excluded.attempt, status = excluded.status,
 		latency = excluded.latency, ended = excluded.ended
 	WHERE task.lease = excluded.lease AND task.phase = 'listener'
 	RETURNING request, iccid, lease`
 
+// The requests are there: an update by key, as in settleTasks. A request of which
+// all tasks have ended has no leases.
+const countEnds = `INSERT INTO request (account, id, sku, action, time, total, ended)
+	SELECT $1, id, '', 'assign', 0, ended, ended FROM {each $2 id TEXT, ended BIGINT} WHERE true
+	ON CONFLICT (account, id) DO UPDATE SET ended = request.ended + excluded.ended,
+		lease_end = CASE WHEN request.ended + excluded.ended >= request.total THEN NULL ELSE request.lease_end END
+	RETURNING 1`
+
 const insertAttempts = `INSERT INTO attempt (account, request, iccid, round, number, time, status, latency, answer)
-	SELECT $1, value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT),
-		CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT), value ->> 7
-	FROM {each $2} WHERE true
+	SELECT $1, request, iccid, round, number, time, status, latency, answer
+	FROM {each $2 request TEXT, iccid TEXT, round BIGINT, number BIGINT, time BIGINT, status BIGINT, latency BIGINT, answer TEXT}
+	WHERE true
 	ON CONFLICT (account, request, iccid, round, number) DO NOTHING`
 
 // FinishCallbacks writes down how attempts to deliver callbacks ended. Those
@@ -51,76 +59,105 @@ func (s *Store) FinishCallbacks(ctx context.Context, now time.Time, ends []licen
 	return s.failed("finishing callbacks", err)
 }
 
+func deliveryKey(d *license.Delivery) taskKey {
+	return taskKey{d.Callback.Request, d.Callback.Device.ICCID}
+}
+
 func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []license.Delivery) error {
-	given := make(map[taskKey]license.Delivery, len(ends))
-	for _, d := range ends {
-		key := taskKey{d.Callback.Request, d.Callback.Device.ICCID}
-		if d.Callback.Lease >= given[key].Callback.Lease {
-			given[key] = d
-		}
-	}
-	list := make(rows, 0, len(given))
-	for _, key := range sortedKeys(given) {
-		list = append(list, finishLine(given[key], now))
-	}
-	param, err := list.param()
-	if err != nil {
-		return err
-	}
+	given := inOrder(ends, deliveryKey, func(d *license.Delivery) int64 { return d.Callback.Lease })
 	var inserted []taskKey
-	won, err := collect(tx, func(scan func(...any) error) (key taskKey, err error) {
+	next := 0
+	won, err := collect(tx, func(scan func(...any) error) (d *license.Delivery, err error) {
+		var request, iccid string
 		var lease int64
-		err = scan(&key.request, &key.iccid, &lease)
-		if c := given[key].Callback; err == nil && lease != c.Lease+1 {
-			inserted = append(inserted, key)
+		if err := scan(&request, &iccid, &lease); err != nil {
+			return nil, err
 		}
-		return key, err
-	}, finishTasks, string(account), param)
+		key := taskKey{license.RequestID(request), license.ICCID(iccid)}
+		i := find(given, deliveryKey, key, next)
+		next = i + 1
+		if lease != given[i].Callback.Lease+1 {
+			inserted = append(inserted, key)
+			return nil, nil
+		}
+		return given[i], nil
+	}, finishTasks, string(account), finishList(given, now))
 	if err != nil {
 		return err
 	}
 	if err := removeInserted(tx, account, inserted); err != nil {
 		return err
 	}
-	won = slices.DeleteFunc(won, func(key taskKey) bool { return slices.Contains(inserted, key) })
-	return insertFailures(tx, account, won, given)
+	won = slices.DeleteFunc(won, func(d *license.Delivery) bool { return d == nil })
+	if err := countRequestEnds(tx, account, won); err != nil {
+		return err
+	}
+	return insertFailures(tx, account, won)
 }
 
-// finishLine is the row of finishTasks for one end.
-func finishLine(d license.Delivery, now time.Time) []any {
-	line := []any{
-		d.Callback.Request, d.Callback.Device.ICCID, d.Callback.Lease, license.PhaseEnded, nil, 1,
-		d.Status, d.Latency.Microseconds(), micros(now),
+// finishList is the list of finishTasks.
+func finishList(given []*license.Delivery, now time.Time) list {
+	n := len(given)
+	request, iccid, phase := make([]string, n), make([]string, n), make([]string, n)
+	lease, due, attempt := make([]int64, n), make([]int64, n), make([]int64, n)
+	status, latency, ended := make([]int64, n), make([]int64, n), make([]int64, n)
+	for i := range given {
+		d := given[i]
+		request[i], iccid[i], lease[i] = string(d.Callback.Request), string(d.Callback.Device.ICCID), d.Callback.Lease
+		phase[i], attempt[i], ended[i] = string(license.PhaseEnded), 1, micros(now)
+		status[i], latency[i] = int64(d.Status), d.Latency.Microseconds()
+		switch d.Verdict {
+		case license.Again:
+			phase[i], due[i], ended[i] = string(license.PhaseListener), micros(d.Due), 0
+			if d.Due.IsZero() {
+				due[i] = micros(now)
+			}
+		case license.Unsent:
+			attempt[i] = 0
+		case license.Delivered, license.Exhausted:
+		}
 	}
-	switch d.Verdict {
-	case license.Again:
-		line[3], line[4], line[8] = license.PhaseListener, micros(d.Due), 0
-	case license.Unsent:
-		line[5] = 0
-	case license.Delivered, license.Exhausted:
+	return list{request, iccid, lease, phase, due, attempt, status, latency, ended}
+}
+
+// countRequestEnds counts the callbacks that ended in their requests' rows.
+func countRequestEnds(tx *tx, account license.AccountName, won []*license.Delivery) error {
+	ends := map[license.RequestID]int64{}
+	for _, d := range won {
+		if d.Verdict != license.Again {
+			ends[d.Callback.Request]++
+		}
 	}
-	return line
+	if len(ends) == 0 {
+		return nil
+	}
+	ids := slices.Sorted(maps.Keys(ends)) // the order in which requests are locked
+	n := make([]int64, len(ids))
+	for i, id := range ids {
+		n[i] = ends[id]
+	}
+	_, err := count(tx, countEnds, string(account), list{strs(ids), n})
+	return err
 }
 
 // insertFailures keeps the attempts that failed, of the tasks that were won.
-func insertFailures(tx *tx, account license.AccountName, won []taskKey, given map[taskKey]license.Delivery) error {
-	var attempts rows
-	for _, key := range won {
-		if d := given[key]; d.Verdict == license.Again || d.Verdict == license.Exhausted {
-			attempts = append(attempts, []any{
-				key.request, key.iccid, d.Callback.Round, d.Callback.Attempt + 1,
-				micros(d.At), d.Status, d.Latency.Microseconds(), clean(string(d.Answer), maxAnswer),
-			})
+func insertFailures(tx *tx, account license.AccountName, won []*license.Delivery) error {
+	var request, iccid, answer []string
+	var round, number, at, status, latency []int64
+	for _, d := range won {
+		if d.Verdict != license.Again && d.Verdict != license.Exhausted {
+			continue
 		}
+		c := &d.Callback
+		request, iccid = append(request, string(c.Request)), append(iccid, string(c.Device.ICCID))
+		round, number = append(round, int64(c.Round)), append(number, int64(c.Attempt+1))
+		at, status = append(at, micros(d.At)), append(status, int64(d.Status))
+		latency, answer = append(latency, d.Latency.Microseconds()), append(answer, clean(string(d.Answer), maxAnswer))
 	}
-	if len(attempts) == 0 {
+	if len(request) == 0 {
 		return nil
 	}
-	param, err := attempts.param()
-	if err != nil {
-		return err
-	}
-	_, err = tx.exec(insertAttempts, string(account), param)
+	_, err := tx.exec(insertAttempts, string(account), list{request, iccid, round, number, at, status, latency, answer})
 	return err
 }
 

@@ -52,6 +52,7 @@ func (b *bench) accept(action license.Action, sku license.SKU, sims ...license.S
 
 func (b *bench) claim(n int) []license.Task {
 	b.t.Helper()
+	b.lapse(license.PhaseCarrier)
 	tasks, err := b.s.ClaimTasks(b.t.Context(), license.ClaimParams{
 		Account: storetest.Account, Now: b.now, Until: b.now.Add(20 * time.Second), Limit: n,
 	})
@@ -61,8 +62,18 @@ func (b *bench) claim(n int) []license.Task {
 	return tasks
 }
 
+// lapse looks for due work as those do who claim it: leases that ended are then
+// found.
+func (b *bench) lapse(phase license.Phase) {
+	b.t.Helper()
+	if _, err := b.s.DueAccounts(b.t.Context(), phase, b.now); err != nil {
+		b.t.Fatalf("DueAccounts: %v", err)
+	}
+}
+
 func (b *bench) claimCallbacks(n int) []license.Callback {
 	b.t.Helper()
+	b.lapse(license.PhaseListener)
 	callbacks, err := b.s.ClaimCallbacks(b.t.Context(), license.ClaimParams{
 		Account: storetest.Account, Now: b.now, Until: b.now.Add(20 * time.Second), Limit: n,
 	})

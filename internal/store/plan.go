@@ -24,13 +24,9 @@ func (s *Store) resolve(ctx context.Context, account license.AccountName, device
 	if len(imeis) == 0 {
 		return devices, nil
 	}
-	list, err := params(imeis)
-	if err != nil {
-		return nil, err
-	}
 	pairs, err := collect(s.reader(ctx), func(scan func(...any) error) (d license.Device, err error) {
 		return d, scan(&d.IMEI, &d.ICCID)
-	}, selectByIMEI, string(account), list)
+	}, selectByIMEI, string(account), only(imeis))
 	if err != nil {
 		return nil, err
 	}
@@ -90,21 +86,21 @@ type standing struct {
 // diagnose finds for each device of a request, in its order, the first reason
 // why it cannot be taken; nil where there is none.
 func diagnose(q querier, r *license.Request) ([]error, error) {
-	list, err := iccidParam(r.Devices)
-	if err != nil {
-		return nil, err
+	iccids := make([]license.ICCID, len(r.Devices))
+	for i, d := range r.Devices {
+		iccids[i] = d.ICCID
 	}
 	found := make(map[license.ICCID]standing, len(r.Devices))
-	var held rows
-	_, err = collect(q, func(scan func(...any) error) (struct{}, error) {
+	var held []pair
+	_, err := collect(q, func(scan func(...any) error) (struct{}, error) {
 		var s standing
 		err := scan(&s.Device.ICCID, &s.Device.IMEI, &s.State, &s.Generation, &s.SKU, &s.Request)
 		found[s.Device.ICCID] = s
 		if s.SKU != "" {
-			held = append(held, []any{s.Request, s.Device.ICCID})
+			held = append(held, pair{string(s.Request), s.Device.ICCID})
 		}
 		return struct{}{}, err
-	}, selectEntitlements, string(r.Account), list)
+	}, selectEntitlements, string(r.Account), only(iccids))
 	if err != nil {
 		return nil, err
 	}

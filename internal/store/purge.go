@@ -92,10 +92,7 @@ func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, n
 }
 
 func (s *Store) purgeRequests(ctx context.Context, account license.AccountName, ids []license.RequestID, now time.Time) (deleted int, err error) {
-	list, err := params(ids)
-	if err != nil {
-		return 0, err
-	}
+	list := only(ids)
 	err = s.write(ctx, account, maxGroup+1, func(tx *tx) error {
 		tasks, err := tx.exec(purgeTasks, string(account), list)
 		if err != nil {

@@ -7,15 +7,15 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/simlatch/simlatch/internal/license"
 )
 
 // A querier runs statements: a transaction, or the database for reads outside
 // of one.
 type querier interface {
-	query(text string, args ...any) (*sql.Rows, error)
+	query(text string, args []any) (*sql.Rows, error)
+	// engine is whose words the statements are in.
+	engine() *dialect
 }
 
 // reader reads outside of a transaction, within a caller's context.
@@ -26,7 +26,9 @@ type reader struct {
 
 func (s *Store) reader(ctx context.Context) reader { return reader{s, ctx} }
 
-func (r reader) query(text string, args ...any) (*sql.Rows, error) {
+func (r reader) engine() *dialect { return r.s.dialect }
+
+func (r reader) query(text string, args []any) (*sql.Rows, error) {
 	if r.s.group == nil { // pgx remembers its statements itself
 		return r.s.db.QueryContext(r.ctx, r.s.texts.get(text), args...)
 	}
@@ -55,7 +57,9 @@ func (s *Store) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
 // collect runs a query and scans each row by scan, which gets the row's Scan
 // and returns one value.
 func collect[T any](q querier, scan func(scan func(...any) error) (T, error), text string, args ...any) (list []T, err error) {
-	rows, err := q.query(text, args...)
+	bound, release := q.engine().bind(args)
+	defer release()
+	rows, err := q.query(text, bound)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +89,9 @@ func first[T any](q querier, scan func(scan func(...any) error) (T, error), text
 
 // count runs a statement and counts the rows it returns.
 func count(q querier, text string, args ...any) (n int, err error) {
-	rows, err := q.query(text, args...)
+	bound, release := q.engine().bind(args)
+	defer release()
+	rows, err := q.query(text, bound)
 	if err != nil {
 		return 0, err
 	}
@@ -100,27 +106,6 @@ func count(q querier, text string, args ...any) (n int, err error) {
 func one[T any](scan func(...any) error) (v T, err error) {
 	err = scan(&v)
 	return v, err
-}
-
-// rows is a list for {each}: it travels to the database as one parameter, a
-// JSON array of arrays.
-type rows [][]any
-
-func (r rows) param() (string, error) {
-	b, err := json.Marshal([][]any(r))
-	if err != nil {
-		return "", fmt.Errorf("encoding %d rows: %w", len(r), err)
-	}
-	return string(b), nil
-}
-
-// params is a list of strings for {any}: a JSON array.
-func params[T ~string](list []T) (string, error) {
-	b, err := json.Marshal(list)
-	if err != nil {
-		return "", fmt.Errorf("encoding %d values: %w", len(list), err)
-	}
-	return string(b), nil
 }
 
 // failed says what was being done when a read or write failed, and whether the

@@ -204,6 +204,9 @@ func (n *node) step() {
 		err = n.request(license.Unassign, now)
 	case 3:
 		var tasks []license.Task
+		if _, err = n.s.DueAccounts(n.t.Context(), license.PhaseCarrier, now); err != nil {
+			break
+		}
 		tasks, err = n.s.ClaimTasks(n.t.Context(), claim)
 		n.tasks = append(n.tasks, tasks...)
 	case 4, 5:

@@ -18,11 +18,11 @@ var localTables = []string{"account", "credential", "access", "session", "lockou
 
 // acrossAccounts are the statements that name no account, with the reason.
 var acrossAccounts = map[string]string{
-	"dueAccounts":   "the look for due accounts: it locks nothing, and groups by account",
-	"releaseLeases": "of SQLite alone, by the one process there is, at its start",
-	"insertOwners":  "an ICCID belongs to one account of all; these rows lie by ICCID",
-	"otherOwners":   "the same, read",
-	"pageOwners":    "the same, read",
+	"dueAccounts":  "the look for due accounts: it locks nothing, and groups by account",
+	"endedLeases":  "the look for leases that were left behind: it locks nothing",
+	"insertOwners": "an ICCID belongs to one account of all; these rows lie by ICCID",
+	"otherOwners":  "the same, read",
+	"pageOwners":   "the same, read",
 }
 
 // uncounted are the INSERT … SELECT … ON CONFLICT that return nothing, and
@@ -222,10 +222,10 @@ func TestStatementRulesAreNotBlind(t *testing.T) {
 		`UPDATE sim SET account = $2 WHERE account = $1`:                                                                                                                   "never changes",
 		`UPDATE request SET time = now() WHERE account = $1`:                                                                                                               "another result",
 		`INSERT INTO pool (account, sku, purchased) VALUES ($1, $2, (SELECT 1))`:                                                                                           "among VALUES",
-		`INSERT INTO pool (account, sku) SELECT $1, value FROM {each $2} WHERE true ON CONFLICT (account, sku) DO UPDATE SET reserved = $3`:                                "use excluded",
-		`INSERT INTO pool (account, sku) SELECT $1, value FROM {each $2} WHERE true ON CONFLICT (account, sku) DO NOTHING`:                                                 "without RETURNING",
-		`INSERT INTO pool (account, sku) SELECT $1, value FROM {each $2} WHERE true ON CONFLICT (account, sku) DO NOTHING RETURNING sku || $3`:                             "use excluded",
-		`INSERT INTO pool SELECT $1, value FROM {each $2}`:                                                                                                                 "name its columns",
+		`INSERT INTO pool (account, sku) SELECT $1, sku FROM {each $2 sku TEXT} WHERE true ON CONFLICT (account, sku) DO UPDATE SET reserved = $3`:                         "use excluded",
+		`INSERT INTO pool (account, sku) SELECT $1, sku FROM {each $2 sku TEXT} WHERE true ON CONFLICT (account, sku) DO NOTHING`:                                          "without RETURNING",
+		`INSERT INTO pool (account, sku) SELECT $1, sku FROM {each $2 sku TEXT} WHERE true ON CONFLICT (account, sku) DO NOTHING RETURNING sku || $3`:                      "use excluded",
+		`INSERT INTO pool SELECT $1, sku FROM {each $2 sku TEXT}`:                                                                                                          "name its columns",
 		`WITH p AS MATERIALIZED (SELECT request FROM posting) SELECT r.id FROM request r JOIN p ON p.request = r.id WHERE r.account = $1`:                                  "posting is used without",
 		`SELECT t.iccid FROM task t LEFT JOIN sim s ON s.iccid = t.iccid WHERE t.account = $1`:                                                                             "sim is used without",
 		`SELECT (SELECT count(*) FROM sim WHERE account = $1), (SELECT count(*) FROM request)`:                                                                             "request is used without",

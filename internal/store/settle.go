@@ -19,6 +19,7 @@ type posting struct {
 	sku     license.SKU
 	kind    string
 	units   int
+	at      time.Time
 }
 
 // The kinds of posting.
@@ -30,22 +31,21 @@ const (
 )
 
 const insertPosting = `INSERT INTO posting (account, request, number, sku, kind, units, time)
-	SELECT $1, value ->> 0, CAST(value ->> 1 AS BIGINT), value ->> 2, value ->> 3, CAST(value ->> 4 AS BIGINT), $2
-	FROM {each $3}`
+	SELECT $1, request, number, sku, kind, units, time
+	FROM {each $2 request TEXT, number BIGINT, sku TEXT, kind TEXT, units BIGINT, time BIGINT}`
 
-func insertPostings(tx *tx, account license.AccountName, now time.Time, lines []posting) error {
+func insertPostings(tx *tx, account license.AccountName, lines []posting) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	list := make(rows, len(lines))
+	n := len(lines)
+	request, sku, kind := make([]string, n), make([]string, n), make([]string, n)
+	number, units, at := make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, l := range lines {
-		list[i] = []any{l.request, l.number, l.sku, l.kind, l.units}
+		request[i], sku[i], kind[i] = string(l.request), string(l.sku), l.kind
+		number[i], units[i], at[i] = l.number, int64(l.units), micros(l.at)
 	}
-	param, err := list.param()
-	if err != nil {
-		return err
-	}
-	_, err = tx.exec(insertPosting, string(account), micros(now), param)
+	_, err := tx.exec(insertPosting, string(account), list{request, number, sku, kind, units, at})
 	return err
 }
 
@@ -82,8 +82,8 @@ type settlement struct {
 	tx      *tx
 	p       license.SettleParams
 	account license.AccountName
-	given   map[taskKey]license.Outcome
-	won     []wonTask // those whose lease still stood
+	given   []*license.Outcome // one for each task, in the order of their keys
+	won     []wonTask          // those whose lease still stood, in the same order
 }
 
 type taskKey struct {
@@ -91,31 +91,54 @@ type taskKey struct {
 	iccid   license.ICCID
 }
 
-// sortedKeys is the order in which tasks are locked.
-func sortedKeys[T any](m map[taskKey]T) []taskKey {
-	return slices.SortedFunc(maps.Keys(m), func(a, b taskKey) int {
-		return cmp.Or(cmp.Compare(a.request, b.request), cmp.Compare(a.iccid, b.iccid))
-	})
+func keyOf(o *license.Outcome) taskKey { return taskKey{o.Task.Request, o.Task.Device.ICCID} }
+
+// compare is the order in which tasks are locked.
+func (k taskKey) compare(other taskKey) int {
+	return cmp.Or(cmp.Compare(k.request, other.request), cmp.Compare(k.iccid, other.iccid))
+}
+
+// inOrder sorts by task and leaves one value for each, that of the latest lease.
+func inOrder[T any](list []T, key func(*T) taskKey, lease func(*T) int64) []*T {
+	sorted := make([]*T, len(list))
+	for i := range list {
+		sorted[i] = &list[i]
+	}
+	order := func(a, b *T) int { return cmp.Or(key(a).compare(key(b)), -cmp.Compare(lease(a), lease(b))) }
+	if !slices.IsSortedFunc(sorted, order) {
+		slices.SortStableFunc(sorted, order)
+	}
+	return slices.CompactFunc(sorted, func(a, b *T) bool { return key(a) == key(b) })
+}
+
+// find is the place of a task in a list in order; next is where it should be.
+func find[T any](list []*T, key func(*T) taskKey, want taskKey, next int) int {
+	if next < len(list) && key(list[next]) == want {
+		return next
+	}
+	i, _ := slices.BinarySearchFunc(list, want, func(v *T, want taskKey) int { return key(v).compare(want) })
+	return i
 }
 
 // wonTask is a task that an outcome was written to.
 type wonTask struct {
-	license.Outcome
-	lease int64
-	until time.Time
-	prior license.RequestID
+	*license.Outcome
+	move
+
+	code, comment string // as stored
+	lease         int64
+	prior         license.RequestID
+}
+
+// A move is where an outcome takes its task.
+type move struct {
 	phase license.Phase
+	due   time.Time // in its new phase
+	until time.Time // instead of due, when it is leased on
 }
 
 func settleAccount(tx *tx, p license.SettleParams, account license.AccountName, outcomes []license.Outcome, settled *license.Settled) error {
-	st := &settlement{tx: tx, p: p, account: account, given: make(map[taskKey]license.Outcome, len(outcomes))}
-	for _, o := range outcomes {
-		o.Code, o.Comment = clean(o.Code, maxCode), clean(o.Comment, maxComment)
-		key := taskKey{o.Task.Request, o.Task.Device.ICCID}
-		if o.Task.Lease >= st.given[key].Task.Lease {
-			st.given[key] = o
-		}
-	}
+	st := &settlement{tx: tx, p: p, account: account, given: inOrder(outcomes, keyOf, func(o *license.Outcome) int64 { return o.Task.Lease })}
 	if err := st.tasks(); err != nil {
 		return err
 	}
@@ -126,12 +149,12 @@ func settleAccount(tx *tx, p license.SettleParams, account license.AccountName, 
 	if err := st.sims(); err != nil {
 		return err
 	}
-	if err := insertPostings(tx, account, p.Now, lines); err != nil {
+	if err := insertPostings(tx, account, lines); err != nil {
 		return err
 	}
 	settled.Counted += len(st.won)
-	for _, w := range st.won {
-		switch {
+	for i := range st.won {
+		switch w := &st.won[i]; {
 		case w.phase != license.PhaseListener:
 		case w.until.IsZero():
 			settled.More = true
@@ -142,11 +165,11 @@ func settleAccount(tx *tx, p license.SettleParams, account license.AccountName, 
 	return st.pools(lines)
 }
 
-func (w wonTask) callback() license.Callback {
+func (w *wonTask) callback() license.Callback {
 	t := w.Task
 	return license.Callback{
 		Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
-		OK: w.Verdict == license.Done, Code: w.Code, Comment: w.Comment, Lease: w.lease, Until: w.until,
+		OK: w.Verdict == license.Done, Code: w.code, Comment: w.comment, Lease: w.lease, Until: w.until,
 	}
 }
 
@@ -154,18 +177,18 @@ const hasListener = `SELECT count(*) FROM listener WHERE account = $1 AND servic
 
 // The tasks are there, so nothing is inserted: this is an update by key, in the
 // order of the list.
-const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, due_at, leased, outcome, code, comment, settled, ended)
-	SELECT $1, value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), value ->> 3, CAST(value ->> 4 AS BIGINT),
-		CAST(value ->> 5 AS SMALLINT), value ->> 6, value ->> 7, value ->> 8, CAST($2 AS BIGINT),
-		CASE WHEN value ->> 3 = 'ended' THEN CAST($2 AS BIGINT) ELSE 0 END
-	FROM {each $3} WHERE true
+const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, due_at, lease_end, outcome, code, comment, settled, ended)
+	SELECT $1, request, iccid, lease, phase, NULLIF(due_at, 0), lease_end, outcome, code, comment, CAST($2 AS BIGINT),
+		CASE WHEN phase = 'ended' THEN CAST($2 AS BIGINT) ELSE 0 END
+	FROM {each $3 request TEXT, iccid TEXT, lease BIGINT, phase TEXT, due_at BIGINT, lease_end BIGINT, outcome TEXT, code TEXT, comment TEXT}
+	WHERE true
 	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, due_at = excluded.due_at,
-		leased = excluded.leased, lease = task.lease + 1,
+		lease_end = excluded.lease_end, lease = task.lease + 1,
 		attempt = CASE WHEN excluded.phase IN ('carrier', 'stuck') THEN task.attempt + 1 ELSE 0 END,
 		outcome = excluded.outcome, code = excluded.code, comment = excluded.comment, settled = excluded.settled,
 		ended = excluded.ended
 	WHERE task.lease = excluded.lease AND task.phase IN ('carrier', 'stuck')
-	RETURNING request, iccid, lease, prior, phase, leased`
+	RETURNING request, iccid, lease, prior`
 
 const removeTask = `DELETE FROM task WHERE account = $1 AND request = $2 AND iccid = $3`
 
@@ -180,139 +203,171 @@ func removeInserted(tx *tx, account license.AccountName, keys []taskKey) error {
 	return nil
 }
 
-// tasks moves the tasks on, and learns which outcomes count.
-func (st *settlement) tasks() error {
+// moves says where each outcome takes its task.
+func (st *settlement) moves() ([]move, error) {
 	listeners, err := first(st.tx, one[int64], hasListener, string(st.account), license.CarrierService)
-	if err != nil {
-		return err
-	}
-	room := st.p.Room[st.account]
-	list := make(rows, 0, len(st.given))
-	for _, key := range sortedKeys(st.given) {
-		o := st.given[key]
-		line := []any{key.request, key.iccid, o.Task.Lease, license.PhaseCarrier, micros(o.Due), 0, "", o.Code, o.Comment}
-		switch o.Verdict {
-		case license.Retry, license.Later:
-		case license.Stuck:
-			line[3], line[4] = license.PhaseStuck, nil
-		case license.Done, license.Refused:
-			line[3], line[4] = license.PhaseListener, micros(st.p.Now)
-			if listeners == 0 {
-				line[3], line[4] = license.PhaseEnded, nil
-			} else if room > 0 {
-				room--
-				line[4], line[5] = micros(st.p.LeaseUntil), 1
-			}
-			line[6] = o.Verdict.String()
-		}
-		list = append(list, line)
-	}
-	param, err := list.param()
-	if err != nil {
-		return err
-	}
-	var inserted []taskKey
-	st.won, err = collect(st.tx, func(scan func(...any) error) (w wonTask, err error) {
-		var key taskKey
-		var leased int
-		err = scan(&key.request, &key.iccid, &w.lease, &w.prior, &w.phase, &leased)
-		w.Outcome = st.given[key]
-		if err == nil && w.lease != w.Task.Lease+1 {
-			inserted = append(inserted, key)
-		}
-		if leased == 1 {
-			w.until = st.p.LeaseUntil
-		}
-		return w, err
-	}, settleTasks, string(st.account), micros(st.p.Now), param)
-	if err != nil {
-		return err
-	}
-	st.won = slices.DeleteFunc(st.won, func(w wonTask) bool { return w.lease == w.Task.Lease })
-	// The request's order, so that a listener hears of its devices in it.
-	slices.SortFunc(st.won, func(a, b wonTask) int {
-		return cmp.Or(cmp.Compare(a.Task.Request, b.Task.Request), cmp.Compare(a.Task.Device.ICCID, b.Task.Device.ICCID))
-	})
-	return removeInserted(st.tx, st.account, inserted)
-}
-
-// The requests are there: an update by key, as in settleTasks.
-const countSettled = `INSERT INTO request (account, id, sku, action, time, total, succeeded, failed, postings)
-	SELECT $1, value ->> 0, '', 'assign', 0, CAST(value ->> 1 AS BIGINT) + CAST(value ->> 2 AS BIGINT),
-		CAST(value ->> 1 AS BIGINT), CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT)
-	FROM {each $2} WHERE true
-	ON CONFLICT (account, id) DO UPDATE SET succeeded = request.succeeded + excluded.succeeded,
-		failed = request.failed + excluded.failed, postings = request.postings + excluded.postings
-	RETURNING id, postings`
-
-// requests counts the devices that ended in their requests' rows, and makes the
-// lines of the ledger for them.
-func (st *settlement) requests() (lines []posting, err error) {
-	type count struct {
-		task         license.Task
-		done, failed int
-		lines        []posting
-	}
-	counts := map[license.RequestID]*count{}
-	for _, w := range st.won {
-		if w.Verdict != license.Done && w.Verdict != license.Refused {
-			continue
-		}
-		c := counts[w.Task.Request]
-		if c == nil {
-			c = &count{task: w.Task}
-			counts[w.Task.Request] = c
-		}
-		if w.Verdict == license.Done {
-			c.done++
-		} else {
-			c.failed++
-		}
-	}
-	if len(counts) == 0 {
-		return nil, nil
-	}
-	list := make(rows, 0, len(counts))
-	for _, id := range slices.Sorted(maps.Keys(counts)) {
-		c := counts[id]
-		c.lines = ledgerLines(c.task, c.done, c.failed)
-		list = append(list, []any{id, c.done, c.failed, len(c.lines)})
-	}
-	param, err := list.param()
 	if err != nil {
 		return nil, err
 	}
-	type numbered struct {
-		id   license.RequestID
-		last int64
-	}
-	last, err := collect(st.tx, func(scan func(...any) error) (n numbered, err error) {
-		return n, scan(&n.id, &n.last)
-	}, countSettled, string(st.account), param)
-	for _, n := range last {
-		own := counts[n.id].lines
-		for i := range own {
-			own[i].number = n.last - int64(len(own)-1-i)
+	room := st.p.Room[st.account]
+	moves := make([]move, len(st.given))
+	for i := range st.given {
+		m := &moves[i]
+		switch o := st.given[i]; o.Verdict {
+		case license.Retry, license.Later:
+			m.phase, m.due = license.PhaseCarrier, o.Due
+			if m.due.IsZero() {
+				m.due = st.p.Now
+			}
+		case license.Stuck:
+			m.phase = license.PhaseStuck
+		case license.Done, license.Refused:
+			switch {
+			case listeners == 0:
+				m.phase = license.PhaseEnded
+			case room > 0:
+				room--
+				m.phase, m.until = license.PhaseListener, st.p.LeaseUntil
+			default:
+				m.phase, m.due = license.PhaseListener, st.p.Now
+			}
 		}
-		lines = append(lines, own...)
 	}
+	return moves, nil
+}
+
+// tasks moves the tasks on, and learns which outcomes count.
+func (st *settlement) tasks() error {
+	moves, err := st.moves()
+	if err != nil {
+		return err
+	}
+	n := len(st.given)
+	request, iccid, phase := make([]string, n), make([]string, n), make([]string, n)
+	outcome, code, comment := make([]string, n), make([]string, n), make([]string, n)
+	lease, due, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n)
+	for i := range st.given {
+		o, m := st.given[i], &moves[i]
+		request[i], iccid[i], lease[i] = string(o.Task.Request), string(o.Task.Device.ICCID), o.Task.Lease
+		phase[i], due[i], leaseEnd[i] = string(m.phase), micros(m.due), micros(m.until)
+		if o.Verdict == license.Done || o.Verdict == license.Refused {
+			outcome[i] = o.Verdict.String()
+		}
+		code[i], comment[i] = clean(o.Code, maxCode), clean(o.Comment, maxComment)
+	}
+	var inserted []taskKey
+	next := 0
+	st.won, err = collect(st.tx, func(scan func(...any) error) (w wonTask, err error) {
+		var request, iccid, prior string
+		if err := scan(&request, &iccid, &w.lease, &prior); err != nil {
+			return w, err
+		}
+		key := taskKey{license.RequestID(request), license.ICCID(iccid)}
+		i := find(st.given, keyOf, key, next)
+		next = i + 1
+		w.Outcome, w.move, w.prior = st.given[i], moves[i], license.RequestID(prior)
+		w.code, w.comment = code[i], comment[i]
+		if w.lease != w.Task.Lease+1 {
+			inserted = append(inserted, key)
+		}
+		return w, nil
+	}, settleTasks, string(st.account), micros(st.p.Now), list{request, iccid, lease, phase, due, leaseEnd, outcome, code, comment})
+	if err != nil {
+		return err
+	}
+	if len(inserted) > 0 {
+		st.won = slices.DeleteFunc(st.won, func(w wonTask) bool { return w.lease == w.Task.Lease })
+	}
+	// The request's order, so that a listener hears of its devices in it.
+	order := func(a, b wonTask) int { return keyOf(a.Outcome).compare(keyOf(b.Outcome)) }
+	if !slices.IsSortedFunc(st.won, order) {
+		slices.SortFunc(st.won, order)
+	}
+	return removeInserted(st.tx, st.account, inserted)
+}
+
+// The requests are there: an update by key, as in settleTasks. A request of which
+// all tasks have ended has no leases.
+const countSettled = `INSERT INTO request (account, id, sku, action, time, total, succeeded, failed, postings, ended, lease_end)
+	SELECT $1, id, '', 'assign', 0, done + failed, done, failed, postings, ended, NULLIF(lease_end, 0)
+	FROM {each $2 id TEXT, done BIGINT, failed BIGINT, postings BIGINT, ended BIGINT, lease_end BIGINT} WHERE true
+	ON CONFLICT (account, id) DO UPDATE SET succeeded = request.succeeded + excluded.succeeded,
+		failed = request.failed + excluded.failed, postings = request.postings + excluded.postings,
+		ended = request.ended + excluded.ended,
+		lease_end = CASE WHEN request.ended + excluded.ended >= request.total THEN NULL
+			WHEN excluded.lease_end IS NULL OR request.lease_end <= excluded.lease_end THEN request.lease_end
+			ELSE excluded.lease_end END
+	RETURNING id, postings`
+
+// requests counts the devices whose outcome is known in their requests' rows, and
+// makes the lines of the ledger for them.
+func (st *settlement) requests() (lines []posting, err error) {
+	var ids []string
+	var done, failed, postings, ended, leaseEnd []int64
+	var own [][]posting // lines of each
+	for first, i := 0, 0; first < len(st.won); first = i {
+		var d, f, e, end int64
+		task := st.won[first].Task
+		for i = first; i < len(st.won) && st.won[i].Task.Request == task.Request; i++ {
+			w := &st.won[i]
+			switch w.Verdict {
+			case license.Done:
+				d++
+			case license.Refused:
+				f++
+			case license.Retry, license.Later, license.Stuck:
+			}
+			if w.phase == license.PhaseEnded {
+				e++
+			}
+			end = max(end, micros(w.until)) // all that are leased are leased alike
+		}
+		if d+f == 0 {
+			continue
+		}
+		own = append(own, ledgerLines(task, int(d), int(f), st.p.Now))
+		ids, done, failed = append(ids, string(task.Request)), append(done, d), append(failed, f)
+		postings = append(postings, int64(len(own[len(own)-1])))
+		ended, leaseEnd = append(ended, e), append(leaseEnd, end)
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	next := 0
+	_, err = collect(st.tx, func(scan func(...any) error) (struct{}, error) {
+		var id string
+		var last int64
+		if err := scan(&id, &last); err != nil {
+			return struct{}{}, err
+		}
+		i := next
+		if i >= len(ids) || ids[i] != id {
+			i, _ = slices.BinarySearch(ids, id)
+		}
+		next = i + 1
+		for k := range own[i] {
+			own[i][k].number = last - int64(len(own[i])-1-k)
+		}
+		lines = append(lines, own[i]...)
+		return struct{}{}, nil
+	}, countSettled, string(st.account), list{ids, done, failed, postings, ended, leaseEnd})
 	return lines, err
 }
 
 // ledgerLines is what the ends of some devices of one request mean for the
 // ledger. A refused unassign means nothing: the license stays where it is.
-func ledgerLines(t license.Task, done, failed int) (lines []posting) {
+func ledgerLines(t license.Task, done, failed int, now time.Time) (lines []posting) {
 	if t.Action == license.Unassign {
 		if done > 0 {
-			lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: release, units: done})
+			lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: release, units: done, at: now})
 		}
 		return lines
 	}
 	if done > 0 {
-		lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: post, units: done})
+		lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: post, units: done, at: now})
 	}
 	if failed > 0 {
-		lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: void, units: failed})
+		lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: void, units: failed, at: now})
 	}
 	return lines
 }
@@ -326,7 +381,8 @@ const freeSIMs = `UPDATE sim SET sku = '', request = '' WHERE account = $1 AND i
 func (st *settlement) sims() error {
 	var free []license.ICCID
 	back := map[license.RequestID][]license.ICCID{}
-	for _, w := range st.won {
+	for i := range st.won {
+		w := &st.won[i]
 		unassign := w.Task.Action == license.Unassign
 		switch {
 		case w.Verdict == license.Done && unassign, w.Verdict == license.Refused && !unassign:
@@ -336,20 +392,12 @@ func (st *settlement) sims() error {
 		}
 	}
 	if len(free) > 0 {
-		list, err := params(free)
-		if err == nil {
-			_, err = st.tx.exec(freeSIMs, string(st.account), list)
-		}
-		if err != nil {
+		if _, err := st.tx.exec(freeSIMs, string(st.account), only(free)); err != nil {
 			return err
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(back)) {
-		list, err := params(back[id])
-		if err == nil {
-			_, err = st.tx.exec(touchSIMs, string(st.account), string(id), list)
-		}
-		if err != nil {
+		if _, err := st.tx.exec(touchSIMs, string(st.account), string(id), only(back[id])); err != nil {
 			return err
 		}
 	}

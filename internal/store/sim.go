@@ -19,9 +19,9 @@ const selectSIMs = `SELECT account, iccid, imei, imsi, mdn, state, generation, n
 	FROM sim
 	WHERE account = $1 AND number > $2 AND ($3 = '' OR state = $3)
 		AND (CAST($4 AS BIGINT) = 0 OR added >= $4) AND (CAST($5 AS BIGINT) = 0 OR added < $5)
-		AND NOT EXISTS (SELECT 1 FROM {each $6} WHERE
-			CASE value ->> 0 WHEN 'ICCID' THEN iccid WHEN 'IMEI' THEN imei ELSE mdn END NOT LIKE (value ->> 1))
-	ORDER BY number LIMIT $7`
+		AND NOT EXISTS (SELECT 1 FROM {each $7 kind TEXT, pattern TEXT} WHERE
+			CASE kind WHEN 'ICCID' THEN iccid WHEN 'IMEI' THEN imei ELSE mdn END NOT LIKE pattern)
+	ORDER BY number LIMIT $6`
 
 const (
 	selectSIMsByICCID = `SELECT account, iccid, imei, imsi, mdn, state, generation, number, added, sku, request
@@ -55,12 +55,8 @@ func (s *Store) Devices(ctx context.Context, f license.DeviceFilter) ([]license.
 
 // listDevices reads an account's SIMs in the order of their numbers.
 func (s *Store) listDevices(ctx context.Context, account license.AccountName, f license.DeviceFilter) ([]license.SIM, error) {
-	patterns, err := likes(f.Match).param()
-	if err != nil {
-		return nil, err
-	}
 	return collect(s.reader(ctx), scanSIM, selectSIMs, string(account), f.After, string(f.State),
-		micros(f.Earliest), micros(f.Latest), patterns, f.Limit)
+		micros(f.Earliest), micros(f.Latest), f.Limit, likes(f.Match))
 }
 
 // findDevices looks up the SIMs that a filter names, and holds them against the
@@ -87,11 +83,7 @@ func (s *Store) findDevices(ctx context.Context, account license.AccountName, f 
 	if err != nil {
 		return nil, err
 	}
-	list, err := params(slices.Concat(iccids, byIMEI, byMDN))
-	if err != nil {
-		return nil, err
-	}
-	sims, err := collect(s.reader(ctx), scanSIM, selectSIMsByICCID, string(account), list)
+	sims, err := collect(s.reader(ctx), scanSIM, selectSIMsByICCID, string(account), only(slices.Concat(iccids, byIMEI, byMDN)))
 	return slices.DeleteFunc(sims, func(sim license.SIM) bool { return !selects(f, sim) }), err
 }
 
@@ -100,11 +92,7 @@ func lookUp[T ~string](ctx context.Context, s *Store, text string, account licen
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	list, err := params(ids)
-	if err != nil {
-		return nil, err
-	}
-	return collect(s.reader(ctx), one[license.ICCID], text, string(account), list)
+	return collect(s.reader(ctx), one[license.ICCID], text, string(account), only(ids))
 }
 
 // selects reports whether a filter selects a SIM of one of its accounts: what
@@ -136,14 +124,14 @@ func fits(sim, d license.Device) bool {
 
 // likes are the patterns that identifiers must fit: rows of a kind and a
 // pattern. What could be a wildcard in the parts, which are digits, is left out.
-func likes(matches []license.IdentifierMatch) rows {
+func likes(matches []license.IdentifierMatch) list {
 	plain := strings.NewReplacer("%", "", "_", "", `\`, "").Replace
-	list := rows{}
+	kinds, patterns := []string{}, []string{}
 	for _, m := range matches {
-		list = append(list, []any{m.Kind, plain(m.Prefix) + "%"},
-			[]any{m.Kind, "%" + plain(m.Contains) + "%"}, []any{m.Kind, "%" + plain(m.Suffix)})
+		kinds = append(kinds, string(m.Kind), string(m.Kind), string(m.Kind))
+		patterns = append(patterns, plain(m.Prefix)+"%", "%"+plain(m.Contains)+"%", "%"+plain(m.Suffix))
 	}
-	return list
+	return list{kinds, patterns}
 }
 
 func scanSIM(scan func(...any) error) (sim license.SIM, err error) {
@@ -159,12 +147,8 @@ const setState = `UPDATE sim SET state = $2 WHERE account = $1 AND iccid {any $3
 // SetState changes the state of SIMs; their licenses stay as they are. It fails
 // with a *license.DevicesError of ErrUnknownDevice, and then changes none.
 func (s *Store) SetState(ctx context.Context, account license.AccountName, iccids []license.ICCID, state license.State) (changed int, err error) {
-	list, err := params(iccids)
-	if err != nil {
-		return 0, err
-	}
 	err = s.write(ctx, account, len(iccids), func(tx *tx) error {
-		found, err := collect(tx, one[license.ICCID], setState, string(account), string(state), list)
+		found, err := collect(tx, one[license.ICCID], setState, string(account), string(state), only(iccids))
 		if err != nil {
 			return err
 		}
@@ -203,16 +187,16 @@ const numberSIMs = `UPDATE counter SET value = value + $1 WHERE name = 'sim' RET
 
 // What it returns says what it did: Citus counts the rows that it was given.
 const insertOwners = `INSERT INTO sim_owner (iccid, account)
-	SELECT value ->> 0, $1 FROM {each $2} WHERE true
+	SELECT iccid, $1 FROM {each $2 iccid TEXT} WHERE true
 	ON CONFLICT (iccid) DO NOTHING
 	RETURNING 1`
 
 const otherOwners = `SELECT iccid, account FROM sim_owner
-	WHERE iccid {any $2} AND account <> $1`
+	WHERE account <> $1 AND iccid {any $2}`
 
 const insertSIMs = `INSERT INTO sim (account, iccid, imei, imsi, mdn, state, generation, number, added)
-	SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, CAST(value ->> 6 AS BIGINT), CAST($3 AS BIGINT)
-	FROM {each $2} WHERE true
+	SELECT $1, iccid, imei, imsi, mdn, state, generation, number, CAST($2 AS BIGINT)
+	FROM {each $3 iccid TEXT, imei TEXT, imsi TEXT, mdn TEXT, state TEXT, generation TEXT, number BIGINT} WHERE true
 	ON CONFLICT (account, iccid) DO NOTHING`
 
 // countSIMs counts those that were added under the numbers reserved for them,
@@ -279,22 +263,18 @@ func (im *importer) flush(account license.AccountName, batch []numberedSIM) erro
 	if err != nil {
 		return err
 	}
-	list := make(rows, len(batch))
+	n := len(batch)
+	iccid, imei, imsi, mdn := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	state, generation, number := make([]string, n), make([]string, n), make([]int64, n)
 	for i, sim := range batch {
-		list[i] = []any{
-			sim.Device.ICCID, sim.Device.IMEI, sim.IMSI, sim.Device.MDN, sim.State, sim.Generation,
-			last - int64(len(batch)-1-i),
-		}
+		iccid[i], imei[i], imsi[i], mdn[i] = string(sim.Device.ICCID), string(sim.Device.IMEI), sim.IMSI, string(sim.Device.MDN)
+		state[i], generation[i], number[i] = string(sim.State), string(sim.Generation), last-int64(n-1-i)
 	}
-	param, err := list.param()
+	owned, err := count(im.tx, insertOwners, string(account), list{iccid})
 	if err != nil {
 		return err
 	}
-	owned, err := count(im.tx, insertOwners, string(account), param)
-	if err != nil {
-		return err
-	}
-	if _, err := im.tx.exec(insertSIMs, string(account), param, micros(im.now)); err != nil {
+	if _, err := im.tx.exec(insertSIMs, string(account), micros(im.now), list{iccid, imei, imsi, mdn, state, generation, number}); err != nil {
 		return err
 	}
 	added, err := first(im.tx, one[int], countSIMs, string(account), last-int64(len(batch)), last)
@@ -321,18 +301,14 @@ func (im *importer) compare(account license.AccountName, batch []numberedSIM) er
 	for i, sim := range batch {
 		iccids[i] = sim.Device.ICCID
 	}
-	param, err := params(iccids)
-	if err != nil {
-		return err
-	}
 	owners := map[license.ICCID]string{}
-	_, err = collect(im.tx, func(scan func(...any) error) (struct{}, error) {
+	_, err := collect(im.tx, func(scan func(...any) error) (struct{}, error) {
 		var iccid license.ICCID
 		var owner string
 		err := scan(&iccid, &owner)
 		owners[iccid] = owner
 		return struct{}{}, err
-	}, otherOwners, string(account), param)
+	}, otherOwners, string(account), only(iccids))
 	if err != nil {
 		return err
 	}
@@ -342,7 +318,7 @@ func (im *importer) compare(account license.AccountName, batch []numberedSIM) er
 		err := scan(&sim.Device.ICCID, &sim.Device.IMEI, &sim.IMSI, &sim.Device.MDN)
 		stored[sim.Device.ICCID] = sim
 		return struct{}{}, err
-	}, selectIdentifiers, string(account), param)
+	}, selectIdentifiers, string(account), only(iccids))
 	if err != nil {
 		return err
 	}

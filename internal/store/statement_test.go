@@ -75,7 +75,10 @@ var mayScan = map[string]bool{
 	"countRows":       true, // verify
 	"sumPostings":     true, // verify
 	"sumPurchases":    true, // verify
-	"releaseLeases":   true, // all work under way, once at start
+	"strayLeases":     true, // verify
+	"countEnded":      true, // the tasks of a request with a lease that was left behind
+	"takeBack":        true, // the same
+	"nextLeaseEnd":    true, // the same
 	"selectStuck":     true, // an operator's list
 	"purgeKeys":       true, // once an hour, as are the next
 	"purgeable":       true,

@@ -26,9 +26,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	_ "modernc.org/sqlite" // the SQLite driver
-
 	"github.com/simlatch/simlatch/internal/auth"
+	"github.com/simlatch/simlatch/internal/license"
 )
 
 // Options of a store. The zero value works, but can keep no secrets.
@@ -56,6 +55,7 @@ type Store struct {
 	path    string // of the SQLite file
 	lock    *flock.Flock
 
+	combiner  *combiner
 	prepared  sync.Map // statement text to *sql.Stmt, on SQLite
 	listeners atomic.Uint64
 }
@@ -71,6 +71,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{sealer: o.Sealer, log: o.Logger}
+	s.combiner = &combiner{s: s, of: map[license.AccountName]*gathering{}}
 	var err error
 	switch scheme, rest, _ := strings.Cut(rawURL, ":"); scheme {
 	case "sqlite":
@@ -102,10 +103,11 @@ func (s *Store) openSQLite(ctx context.Context, path string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	writer, err := sql.Open("sqlite", sqliteDSN(path, "immediate"))
+	d, err := sqliteDriver()
 	if err != nil {
 		return err
 	}
+	writer := sql.OpenDB(sqliteConnector{d, sqliteDSN(path, "immediate")})
 	writer.SetMaxOpenConns(1)
 	conn, err := writer.Conn(ctx)
 	if err == nil {
@@ -114,9 +116,7 @@ func (s *Store) openSQLite(ctx context.Context, path string) error {
 	if err != nil {
 		return errors.Join(err, writer.Close())
 	}
-	if s.db, err = sql.Open("sqlite", sqliteDSN(path, "deferred")); err != nil {
-		return errors.Join(err, writer.Close())
-	}
+	s.db = sql.OpenDB(sqliteConnector{d, sqliteDSN(path, "deferred")})
 	s.db.SetMaxOpenConns(8)
 	s.db.SetMaxIdleConns(8)
 	s.slow, s.group = s.db, newGroup(s, writer, conn)
@@ -196,11 +196,6 @@ func (s *Store) Close() error {
 // Engine is "sqlite" or "postgres".
 func (s *Store) Engine() string { return s.dialect.name }
 
-// releaseLeases makes the work due that a process which is gone had leased. The
-// fencing number rises with it.
-const releaseLeases = `UPDATE task SET due_at = $1, leased = 0, lease = lease + 1
-	WHERE due_at IS NOT NULL AND leased = 1`
-
 // TakeOver makes this process the one that works on a SQLite database: it
 // refuses when another does, and makes due at once all that a former one had
 // leased, since that one is gone. On PostgreSQL, where many work, it does
@@ -218,10 +213,7 @@ func (s *Store) TakeOver(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("another process serves %s: a SQLite database has one; use PostgreSQL for more", s.path)
 	}
 	s.lock = lock
-	return s.write(ctx, "", 1, func(tx *tx) error {
-		_, err := tx.exec(releaseLeases, micros(now))
-		return err
-	})
+	return s.failed("taking over", s.reclaimAll(ctx, now))
 }
 
 // micros is a time as the database keeps it; the zero time is 0.

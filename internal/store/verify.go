@@ -49,7 +49,7 @@ func (v verifier) drift(sku license.SKU, format string, args ...any) {
 }
 
 func (v verifier) run() error {
-	for _, check := range []func() error{v.balances, v.requests, v.tasks, v.owners} {
+	for _, check := range []func() error{v.balances, v.requests, v.tasks, v.leases, v.owners} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -152,6 +152,7 @@ const compareRequests = `WITH p AS MATERIALIZED (
 		FROM posting WHERE account = $1 GROUP BY request),
 	t AS MATERIALIZED (
 		SELECT request, count(*) AS total,
+			sum(CASE WHEN phase = 'ended' THEN 1 ELSE 0 END) AS ended,
 			sum(CASE WHEN outcome = 'done' THEN 1 ELSE 0 END) AS done,
 			sum(CASE WHEN outcome = 'refused' THEN 1 ELSE 0 END) AS refused
 		FROM task WHERE account = $1 GROUP BY request)
@@ -161,7 +162,8 @@ const compareRequests = `WITH p AS MATERIALIZED (
 		OR coalesce(p.reserved, 0) <> CASE WHEN r.action = 'assign' THEN r.total ELSE 0 END
 		OR coalesce(p.voided, 0) <> CASE WHEN r.action = 'assign' THEN r.failed ELSE 0 END
 		OR coalesce(p.lines, 0) <> r.postings
-		OR r.purged = 0 AND (coalesce(t.total, 0) <> r.total OR coalesce(t.done, 0) <> r.succeeded OR coalesce(t.refused, 0) <> r.failed))
+		OR r.purged = 0 AND (coalesce(t.total, 0) <> r.total OR coalesce(t.done, 0) <> r.succeeded OR coalesce(t.refused, 0) <> r.failed
+			OR coalesce(t.ended, 0) <> r.ended))
 	ORDER BY r.id LIMIT 100`
 
 func (v verifier) requests() error {
@@ -180,9 +182,19 @@ func (v verifier) tasks() error {
 	return v.each(strayTasks, "SIM %s: it does not point at its pending task")
 }
 
+// Leases that nobody would find when they end.
+const strayLeases = `SELECT t.request, r.sku FROM task t
+	LEFT JOIN request r ON r.account = $1 AND r.id = t.request
+	WHERE t.account = $1 AND t.lease_end > 0 AND (r.lease_end IS NULL OR t.due_at IS NOT NULL)
+	ORDER BY t.request LIMIT 100`
+
+func (v verifier) leases() error {
+	return v.each(strayLeases, "request %s: a lease on one of its tasks is not noted there")
+}
+
 const (
 	pageSIMs   = `SELECT iccid FROM sim WHERE account = $1 AND iccid > $2 ORDER BY iccid LIMIT $3`
-	pageOwners = `SELECT iccid FROM sim_owner WHERE iccid {any $2} AND account = $1`
+	pageOwners = `SELECT iccid FROM sim_owner WHERE account = $1 AND iccid {any $2}`
 )
 
 // owners looks the account's SIMs up among the owners page by page: the two
@@ -194,11 +206,7 @@ func (v verifier) owners() error {
 			return err
 		}
 		last = page[len(page)-1]
-		list, err := params(page)
-		if err != nil {
-			return err
-		}
-		owned, err := collect(v.q, one[license.ICCID], pageOwners, string(v.account), list)
+		owned, err := collect(v.q, one[license.ICCID], pageOwners, string(v.account), only(page))
 		if err != nil {
 			return err
 		}

@@ -27,14 +27,18 @@ func (t *tx) exec(text string, args ...any) (int64, error) {
 	if t.broken != nil {
 		return 0, t.broken
 	}
-	result, err := t.run(text, args)
+	bound, release := t.dialect.bind(args)
+	defer release()
+	result, err := t.run(text, bound)
 	if err != nil {
 		return 0, t.note(err)
 	}
 	return result.RowsAffected()
 }
 
-func (t *tx) query(text string, args ...any) (*sql.Rows, error) {
+func (t *tx) engine() *dialect { return t.dialect }
+
+func (t *tx) query(text string, args []any) (*sql.Rows, error) {
 	if t.broken != nil {
 		return nil, t.broken
 	}
@@ -145,6 +149,8 @@ type snapshotReader struct {
 	t   *sql.Tx
 }
 
-func (r snapshotReader) query(text string, args ...any) (*sql.Rows, error) {
+func (r snapshotReader) engine() *dialect { return r.s.dialect }
+
+func (r snapshotReader) query(text string, args []any) (*sql.Rows, error) {
 	return r.t.QueryContext(r.ctx, r.s.texts.get(text), args...)
 }

@@ -111,7 +111,10 @@ CREATE TABLE purchase (
 	PRIMARY KEY (account, sku, number)
 );
 
--- Accepted requests; postings counts the lines of the ledger they wrote.
+-- Accepted requests; postings counts the lines of the ledger they wrote, ended
+-- the tasks that ended. lease_end is no later than the end of any lease on its
+-- tasks, and NULL where none is leased: what is looked at to find leases that
+-- were left behind, so that leasing and ending a task moves no index.
 CREATE TABLE request (
 	account     TEXT NOT NULL,
 	id          TEXT NOT NULL,
@@ -125,11 +128,14 @@ CREATE TABLE request (
 	succeeded   BIGINT NOT NULL DEFAULT 0,
 	failed      BIGINT NOT NULL DEFAULT 0,
 	postings    BIGINT NOT NULL DEFAULT 0,
+	ended       BIGINT NOT NULL DEFAULT 0,
+	lease_end   BIGINT,
 	purged      BIGINT NOT NULL DEFAULT 0,
 	PRIMARY KEY (account, id),
-	CHECK (succeeded >= 0 AND failed >= 0 AND succeeded + failed <= total)
+	CHECK (succeeded >= 0 AND failed >= 0 AND succeeded + failed <= total AND ended >= 0 AND ended <= total)
 ) {hot};
 CREATE INDEX request_time ON request (account, time);
+CREATE INDEX request_lease ON request (lease_end, account) WHERE lease_end IS NOT NULL;
 
 CREATE TABLE idempotency (
 	account     TEXT NOT NULL,
@@ -143,28 +149,29 @@ CREATE TABLE idempotency (
 );
 
 -- The work for one device of a request, and the outbox: settling moves a task
--- from carrier to listener, a delivered callback to ended. While leased is 1,
--- due_at is when the lease runs out; lease is the fencing number. attempt counts
--- the asks of the carrier, then the attempts to call back. prior is, for an
--- unassign, the request to point the SIM back at should the carrier refuse.
+-- from carrier to listener, a delivered callback to ended. due_at is when anybody
+-- may take it; leased, until lease_end, it is nobody's (NULL). lease is the fencing
+-- number. attempt counts the asks of the carrier, then the attempts to call back.
+-- prior is, for an unassign, the request to point the SIM back at should the
+-- carrier refuse.
 CREATE TABLE task (
-	account TEXT NOT NULL,
-	request TEXT NOT NULL,
-	iccid   TEXT NOT NULL,
-	phase   TEXT NOT NULL CHECK (phase IN ('carrier', 'listener', 'ended', 'stuck')),
-	leased  SMALLINT NOT NULL DEFAULT 0,
-	lease   BIGINT NOT NULL DEFAULT 1,
-	due_at  BIGINT,
-	attempt BIGINT NOT NULL DEFAULT 0,
-	round   BIGINT NOT NULL DEFAULT 0,
-	outcome TEXT NOT NULL DEFAULT '' CHECK (outcome IN ('', 'done', 'refused')),
-	code    TEXT NOT NULL DEFAULT '',
-	comment TEXT NOT NULL DEFAULT '',
-	prior   TEXT NOT NULL DEFAULT '',
-	settled BIGINT NOT NULL DEFAULT 0,
-	status  BIGINT NOT NULL DEFAULT 0,
-	latency BIGINT NOT NULL DEFAULT 0,
-	ended   BIGINT NOT NULL DEFAULT 0,
+	account   TEXT NOT NULL,
+	request   TEXT NOT NULL,
+	iccid     TEXT NOT NULL,
+	phase     TEXT NOT NULL CHECK (phase IN ('carrier', 'listener', 'ended', 'stuck')),
+	lease     BIGINT NOT NULL DEFAULT 1,
+	due_at    BIGINT,
+	lease_end BIGINT NOT NULL DEFAULT 0,
+	attempt   BIGINT NOT NULL DEFAULT 0,
+	round     BIGINT NOT NULL DEFAULT 0,
+	outcome   TEXT NOT NULL DEFAULT '' CHECK (outcome IN ('', 'done', 'refused')),
+	code      TEXT NOT NULL DEFAULT '',
+	comment   TEXT NOT NULL DEFAULT '',
+	prior     TEXT NOT NULL DEFAULT '',
+	settled   BIGINT NOT NULL DEFAULT 0,
+	status    BIGINT NOT NULL DEFAULT 0,
+	latency   BIGINT NOT NULL DEFAULT 0,
+	ended     BIGINT NOT NULL DEFAULT 0,
 	PRIMARY KEY (account, request, iccid)
 ) {clustered} {hot};
 CREATE INDEX task_due ON task (phase, due_at, account) WHERE due_at IS NOT NULL;
