@@ -82,7 +82,7 @@ func claimTasks[T any](ctx context.Context, s *Store, phase license.Phase, p lic
 }
 
 // describe reads the devices and the requests of claimed tasks.
-func describe(tx *tx, account license.AccountName, got []claimed) (map[license.ICCID]license.Device, map[license.RequestID]license.Task, error) {
+func describe(q querier, account license.AccountName, got []claimed) (map[license.ICCID]license.Device, map[license.RequestID]license.Task, error) {
 	devices := make(map[license.ICCID]license.Device, len(got))
 	requests := map[license.RequestID]license.Task{}
 	iccids := make([]license.ICCID, 0, len(got))
@@ -97,7 +97,7 @@ func describe(tx *tx, account license.AccountName, got []claimed) (map[license.I
 	if err != nil {
 		return nil, nil, err
 	}
-	_, err = collect(tx, func(scan func(...any) error) (struct{}, error) {
+	_, err = collect(q, func(scan func(...any) error) (struct{}, error) {
 		var d license.Device
 		err := scan(&d.ICCID, &d.IMEI, &d.MDN)
 		devices[d.ICCID] = d
@@ -109,7 +109,7 @@ func describe(tx *tx, account license.AccountName, got []claimed) (map[license.I
 	if list, err = params(ids); err != nil {
 		return nil, nil, err
 	}
-	_, err = collect(tx, func(scan func(...any) error) (struct{}, error) {
+	_, err = collect(q, func(scan func(...any) error) (struct{}, error) {
 		t := license.Task{Account: account}
 		var at int64
 		err := scan(&t.Request, &t.SKU, &t.Action, &at)

@@ -80,6 +80,7 @@ var mayScan = map[string]bool{
 	"purgeKeys":       true, // once an hour, as are the next
 	"purgeable":       true,
 	"purgeTasks":      true,
+	"tasksLeft":       true, // those that purgeTasks has just read
 	"purgeAttempts":   true,
 	"purgeLockouts":   true,
 	"purgeSessions":   true,
