@@ -22,6 +22,31 @@ type heard struct {
 	Most      int
 }
 
+// moody is a listener that acknowledges nothing until it is well.
+type moody struct {
+	well     atomic.Bool
+	messages chan heard
+}
+
+// answerBadly starts a listener and registers it.
+func (c *caller) answerBadly() *moody {
+	c.t.Helper()
+	l := &moody{messages: make(chan heard, 100)}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		var m m2m.CallbackMessage
+		if err := json.NewDecoder(q.Body).Decode(&m); err != nil {
+			c.t.Errorf("a callback: %v", err)
+		}
+		if !l.well.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+		l.messages <- heard{q.Header.Get("webhook-id"), m.CallbackCount, m.MaxCallbackThreshold}
+	}))
+	c.t.Cleanup(s.Close)
+	c.call(http.MethodPost, "/callbacks/"+testAccount, m2m.ListenerRequest{Name: "CarrierService", URL: s.URL}, http.StatusOK, nil)
+	return l
+}
+
 // TestSendAgain has the running sender deliver what was given up, by an
 // operator's word on the same database: as the same message, and from the first
 // attempt on.
@@ -32,20 +57,7 @@ func TestSendAgain(t *testing.T) {
 		r := startServer(t, cfg)
 		c := r.login(t)
 
-		var well atomic.Bool
-		messages := make(chan heard, 100)
-		listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-			var m m2m.CallbackMessage
-			if err := json.NewDecoder(q.Body).Decode(&m); err != nil {
-				t.Errorf("a callback: %v", err)
-			}
-			if !well.Load() {
-				w.WriteHeader(http.StatusBadGateway)
-			}
-			messages <- heard{q.Header.Get("webhook-id"), m.CallbackCount, m.MaxCallbackThreshold}
-		}))
-		t.Cleanup(listener.Close)
-		c.call(http.MethodPost, "/callbacks/"+testAccount, m2m.ListenerRequest{Name: "CarrierService", URL: listener.URL}, http.StatusOK, nil)
+		listener := c.answerBadly()
 		const iccid = "89148000000000000012"
 		var accepted m2m.RequestAccepted
 		c.call(http.MethodPost, "/devices/license/actions/assign", licenseRequest("SIMSec-IoT", iccid), http.StatusOK, &accepted)
@@ -56,7 +68,7 @@ func TestSendAgain(t *testing.T) {
 			deadline := time.After(patience)
 			for range n {
 				select {
-				case m := <-messages:
+				case m := <-listener.messages:
 					got = append(got, m)
 				case <-deadline:
 					t.Fatalf("heard %+v, want %d more", got, n)
@@ -81,7 +93,7 @@ func TestSendAgain(t *testing.T) {
 		hear(2)
 		again(store.CallbackUndelivered)
 		hear(2)
-		well.Store(true)
+		listener.well.Store(true)
 		again(store.CallbackUndelivered)
 		hear(1)
 		again(store.CallbackDelivered)
