@@ -71,18 +71,21 @@ const (
 		ORDER BY time, id LIMIT $5`
 )
 
-// The tasks of a few small requests, or some of a large one's, after $3.
-const pageCallbacks = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, due, state
-	FROM (SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(due_at, 0) AS due,
-			CASE WHEN phase = 'listener' THEN 'waiting' WHEN phase <> 'ended' THEN phase
-				WHEN status BETWEEN 200 AND 299 THEN 'delivered' WHEN attempt > 0 THEN 'undelivered' ELSE 'unsent' END AS state
-		FROM task WHERE account = $1 AND request {any $2} AND iccid > $3) AS t
-	WHERE state {any $4} ORDER BY request, iccid LIMIT $5`
-
-const selectCallback = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(due_at, 0),
-		CASE WHEN phase = 'listener' THEN 'waiting' WHEN phase <> 'ended' THEN phase
-			WHEN status BETWEEN 200 AND 299 THEN 'delivered' WHEN attempt > 0 THEN 'undelivered' ELSE 'unsent' END
-	FROM task WHERE account = $1 AND request = $2 AND iccid = $3`
+// The tasks of a few small requests, all of them, or some of a large one's, after
+// $4. Two statements, since PostgreSQL walks the whole account to have the first
+// in an order. $3 is 1 when those that were acknowledged, the most of all, are
+// wanted too.
+const (
+	callbacksOfSome = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(due_at, 0), phase
+		FROM task WHERE account = $1 AND request {any $2}
+			AND (CAST($3 AS BIGINT) = 1 OR phase <> 'ended' OR status NOT BETWEEN 200 AND 299)`
+	callbacksOfOne = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(due_at, 0), phase
+		FROM task WHERE account = $1 AND request = $2
+			AND (CAST($3 AS BIGINT) = 1 OR phase <> 'ended' OR status NOT BETWEEN 200 AND 299)
+			AND iccid > $4 ORDER BY iccid LIMIT $5`
+	selectCallback = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(due_at, 0), phase
+		FROM task WHERE account = $1 AND request = $2 AND iccid = $3`
+)
 
 // Callbacks lists the kept callbacks that a filter selects, by request and
 // ICCID. It holds no lock, and a page in memory. A request that it is asked for
@@ -149,30 +152,23 @@ func atOnce(requests []license.Progress) int {
 }
 
 // walkCallbacks yields the callbacks of requests that one statement may read,
-// in the order of the requests, and reports whether more are wanted.
+// or of a single one, in the order of the requests, and reports whether more are
+// wanted.
 func (s *Store) walkCallbacks(ctx context.Context, f CallbackFilter, requests []license.Progress, yield func(KeptCallback) bool) (more bool, err error) {
-	ids, place := make([]license.RequestID, len(requests)), make(map[license.RequestID]int, len(requests))
+	place := make(map[license.RequestID]int, len(requests))
 	for i, p := range requests {
-		ids[i], place[p.ID] = p.ID, i
-	}
-	list, err := params(ids)
-	if err != nil {
-		return false, err
-	}
-	states, err := params(f.States)
-	if err != nil {
-		return false, err
+		place[p.ID] = i
 	}
 	for after := license.ICCID(""); ; {
-		page, err := collect(s.reader(ctx), scanCallback, pageCallbacks, string(f.Account), list, string(after), states, callbackPage)
+		page, err := s.pageCallbacks(ctx, f, requests, after)
 		if err != nil {
 			return false, err
 		}
-		slices.SortStableFunc(page, func(a, b KeptCallback) int {
-			return cmp.Compare(place[a.Request], place[b.Request])
+		slices.SortFunc(page, func(a, b KeptCallback) int {
+			return cmp.Or(cmp.Compare(place[a.Request], place[b.Request]), cmp.Compare(a.Device.ICCID, b.Device.ICCID))
 		})
 		for _, c := range page {
-			if !yield(c.of(requests[place[c.Request]])) {
+			if slices.Contains(f.States, c.State) && !yield(c.of(requests[place[c.Request]])) {
 				return false, nil
 			}
 		}
@@ -183,15 +179,55 @@ func (s *Store) walkCallbacks(ctx context.Context, f CallbackFilter, requests []
 	}
 }
 
+// pageCallbacks reads the callbacks of some requests, or a page of one's, the
+// acknowledged ones only where a filter wants them.
+func (s *Store) pageCallbacks(ctx context.Context, f CallbackFilter, requests []license.Progress, after license.ICCID) ([]KeptCallback, error) {
+	delivered := 0
+	if slices.Contains(f.States, CallbackDelivered) {
+		delivered = 1
+	}
+	if len(requests) == 1 {
+		return collect(s.reader(ctx), scanCallback, callbacksOfOne,
+			string(f.Account), string(requests[0].ID), delivered, string(after), callbackPage)
+	}
+	ids := make([]license.RequestID, len(requests))
+	for i, p := range requests {
+		ids[i] = p.ID
+	}
+	list, err := params(ids)
+	if err != nil {
+		return nil, err
+	}
+	return collect(s.reader(ctx), scanCallback, callbacksOfSome, string(f.Account), list, delivered)
+}
+
 // scanCallback reads what the task knows of a callback.
 func scanCallback(scan func(...any) error) (c KeptCallback, err error) {
 	var outcome string
+	var phase license.Phase
 	var latency, settled, ended, due int64
 	err = scan(&c.Request, &c.Device.ICCID, &c.Lease, &c.Attempt, &c.Round, &outcome, &c.Code, &c.Comment,
-		&c.Status, &latency, &settled, &ended, &due, &c.State)
+		&c.Status, &latency, &settled, &ended, &due, &phase)
+	c.State = stateOf(phase, c.Status, c.Attempt)
 	c.OK, c.Latency = outcome == license.Done.String(), time.Duration(latency)*time.Microsecond
 	c.Settled, c.Ended, c.Due = fromMicros(settled), fromMicros(ended), fromMicros(due)
 	return c, err
+}
+
+func stateOf(phase license.Phase, status, attempts int) CallbackState {
+	switch {
+	case phase == license.PhaseCarrier:
+		return CallbackCarrier
+	case phase == license.PhaseStuck:
+		return CallbackStuck
+	case phase == license.PhaseListener:
+		return CallbackWaiting
+	case status >= 200 && status <= 299:
+		return CallbackDelivered
+	case attempts > 0:
+		return CallbackUndelivered
+	}
+	return CallbackUnsent
 }
 
 // of is the callback with what its request knows.

@@ -77,6 +77,7 @@ var mayScan = map[string]bool{
 	"sumPurchases":    true, // verify
 	"releaseLeases":   true, // all work under way, once at start
 	"selectStuck":     true, // an operator's list
+	"callbacksOfSome": true, // the same: all tasks of some requests, 5,000 at most
 	"purgeKeys":       true, // once an hour, as are the next
 	"purgeable":       true,
 	"purgeTasks":      true,
