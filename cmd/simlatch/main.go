@@ -50,6 +50,7 @@ func commands() []*cobra.Command {
 		newApplicationCommand(),
 		newUserCommand(),
 		newListenerCommand(),
+		newCallbackCommand(),
 		newStuckCommand(),
 	}
 }

@@ -128,7 +128,7 @@ func (s *Sender) post(ctx context.Context, t *target, c *license.Callback, now t
 // transport may still hold on to it after an answer.
 func (s *Sender) request(t *target, c *license.Callback, now time.Time) (*http.Request, error) {
 	body := appendMessage(make([]byte, 0, len(t.opening)+640+2*len(c.Comment)), t.opening, c, t.attempts)
-	id := "msg_" + string(c.Request) + "_" + string(c.Device.ICCID)
+	id := c.WebhookID()
 	v := [...]string{"application/json", s.cfg.UserAgent, id, strconv.FormatInt(now.Unix(), 10), ""}
 	header := make(http.Header, len(v))
 	header["Content-Type"] = v[0:1:1]

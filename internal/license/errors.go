@@ -22,6 +22,8 @@ var (
 	ErrMultiple      = errors.New("the user has access to more than one account")
 	ErrNoAccounts    = errors.New("the user has access to no account")
 	ErrNotConfigured = errors.New("not configured")
+	ErrNotEnded      = errors.New("not ended yet")
+	ErrNoListener    = errors.New("the account has no listener")
 )
 
 // Field names what an InputError is about.
@@ -40,6 +42,7 @@ const (
 	FieldURL        Field = "url"
 	FieldCredential Field = "credential"
 	FieldUnits      Field = "units"
+	FieldRequest    Field = "requestId"
 )
 
 // InputError says that a value is wrong by itself, whatever is stored.

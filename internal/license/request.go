@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"io"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,6 +34,24 @@ func NewRequestID(now time.Time, random io.Reader) RequestID {
 	hex.Encode(s[24:36], b[10:16])
 	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
 	return RequestID(s[:])
+}
+
+// ParseRequestID checks s as the name of a request: a UUID, in either case of
+// letters.
+func ParseRequestID(s string) (RequestID, error) {
+	wrong := len(s) != len("00000000-0000-0000-0000-000000000000")
+	for i := 0; !wrong && i < len(s); i++ {
+		switch c := s[i]; i {
+		case 8, 13, 18, 23:
+			wrong = c != '-'
+		default:
+			wrong = !isDigit(c) && (c < 'a' || c > 'f') && (c < 'A' || c > 'F')
+		}
+	}
+	if wrong {
+		return "", &InputError{Field: FieldRequest, Value: s, Reason: "a request's ID is a UUID of 36 characters"}
+	}
+	return RequestID(strings.ToLower(s)), nil
 }
 
 // Request is an assign or unassign of one SKU for many devices of one account:
@@ -101,8 +120,9 @@ type Progress struct {
 	Action  Action
 	At      time.Time
 	Total   int
-	Done    int // settled with success
-	Failed  int // settled with a refusal
+	Done    int       // settled with success
+	Failed  int       // settled with a refusal
+	Purged  time.Time // when its tasks were deleted; zero: they are there
 }
 
 // Status sums the progress up: pending until the outcome of every device is

@@ -218,3 +218,17 @@ func TestKeysAndNames(t *testing.T) {
 		}
 	}
 }
+
+func TestParseRequestID(t *testing.T) {
+	const good = "019a0b5c-7d1e-7c3a-9f00-2b7c6d5e4f31"
+	for _, s := range []string{good, strings.ToUpper(good)} {
+		if got, err := ParseRequestID(s); err != nil || got != good {
+			t.Errorf("ParseRequestID(%q) = %q, %v, want %q", s, got, err, good)
+		}
+	}
+	for _, s := range []string{"", "x", good[1:], good + "0", "g" + good[1:], strings.ReplaceAll(good, "-", "0"), good[:35] + "\x00", good[:34] + "é"} {
+		if got, err := ParseRequestID(s); err == nil {
+			t.Errorf("ParseRequestID(%q) = %q, want an error", s, got)
+		}
+	}
+}

@@ -155,6 +155,12 @@ type Callback struct {
 	Until time.Time
 }
 
+// WebhookID names the message in its webhook-id header: the same in every
+// attempt of every round.
+func (c *Callback) WebhookID() string {
+	return "msg_" + string(c.Request) + "_" + string(c.Device.ICCID)
+}
+
 // DeliveryVerdict is how an attempt to deliver a callback ended.
 type DeliveryVerdict int
 

@@ -102,14 +102,14 @@ func requestsOf(got []claimed) (ids []license.RequestID) {
 }
 
 // describe reads the devices and the requests of claimed tasks.
-func describe(tx *tx, account license.AccountName, got []claimed, ids []license.RequestID) (map[license.ICCID]license.Device, map[license.RequestID]license.Task, error) {
+func describe(q querier, account license.AccountName, got []claimed, ids []license.RequestID) (map[license.ICCID]license.Device, map[license.RequestID]license.Task, error) {
 	devices := make(map[license.ICCID]license.Device, len(got))
 	requests := map[license.RequestID]license.Task{}
 	iccids := make([]license.ICCID, len(got))
 	for i, c := range got {
 		iccids[i] = c.key.iccid
 	}
-	_, err := collect(tx, func(scan func(...any) error) (struct{}, error) {
+	_, err := collect(q, func(scan func(...any) error) (struct{}, error) {
 		var d license.Device
 		err := scan(&d.ICCID, &d.IMEI, &d.MDN)
 		devices[d.ICCID] = d
@@ -118,7 +118,7 @@ func describe(tx *tx, account license.AccountName, got []claimed, ids []license.
 	if err != nil {
 		return nil, nil, err
 	}
-	_, err = collect(tx, func(scan func(...any) error) (struct{}, error) {
+	_, err = collect(q, func(scan func(...any) error) (struct{}, error) {
 		t := license.Task{Account: account}
 		var at int64
 		err := scan(&t.Request, &t.SKU, &t.Action, &at)

@@ -31,8 +31,8 @@ type machine struct {
 	requests []license.AcceptParams
 }
 
-// TestModel drives random assigns, unassigns, claims, settles, lost workers and
-// repeats, and holds the store against the model and Verify after each step.
+// TestModel drives random assigns, unassigns, claims, settles, lost workers,
+// repeats and callbacks sent again, and holds the store against the model and Verify after each step.
 func TestModel(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		round := 0
@@ -50,6 +50,7 @@ func TestModel(t *testing.T) {
 				"settle":   m.settleSome,
 				"lose":     m.loseWorker,
 				"deliver":  m.deliver,
+				"resend":   m.resend,
 				"wait": func(rt *rapid.T) {
 					m.now = m.now.Add(rapid.SampledFrom([]time.Duration{1, 10, 30}).Draw(rt, "seconds") * time.Second)
 				},
@@ -210,6 +211,22 @@ func (m *machine) deliver(rt *rapid.T) {
 		m.finish(c, rapid.SampledFrom([]license.DeliveryVerdict{license.Delivered, license.Again, license.Exhausted, license.Unsent}).Draw(rt, "verdict"))
 	}
 	m.calls = nil
+}
+
+// resend has some callbacks sent again, as they were listed some time ago.
+func (m *machine) resend(rt *rapid.T) {
+	ended := []store.CallbackState{store.CallbackUndelivered, store.CallbackUnsent, store.CallbackDelivered}
+	list := m.kept(store.CallbackFilter{States: ended})
+	if len(list) == 0 {
+		rt.Skip()
+	}
+	list = list[:min(len(list), rapid.IntRange(1, 5).Draw(rt, "count"))]
+	if n := m.sendAgain(list); n != len(list) {
+		rt.Fatalf("sent %d of %d again", n, len(list))
+	}
+	if n := m.sendAgain(list); n != 0 {
+		rt.Fatalf("sent %d again twice", n)
+	}
 }
 
 // check compares the pools with the model and verifies the ledger.

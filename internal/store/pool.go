@@ -139,15 +139,15 @@ func needAccount(q querier, name license.AccountName) error {
 	return nil
 }
 
-const selectProgress = `SELECT id, account, sku, action, time, total, succeeded, failed FROM request
+const selectProgress = `SELECT id, account, sku, action, time, total, succeeded, failed, purged FROM request
 	WHERE account = $1 AND id = $2`
 
 // Progress tells how far a request has come. It fails with license.ErrNotFound.
 func (s *Store) Progress(ctx context.Context, account license.AccountName, id license.RequestID) (license.Progress, error) {
 	p, err := first(s.reader(ctx), func(scan func(...any) error) (p license.Progress, err error) {
-		var at int64
-		err = scan(&p.ID, &p.Account, &p.SKU, &p.Action, &at, &p.Total, &p.Done, &p.Failed)
-		p.At = fromMicros(at)
+		var at, purged int64
+		err = scan(&p.ID, &p.Account, &p.SKU, &p.Action, &at, &p.Total, &p.Done, &p.Failed, &purged)
+		p.At, p.Purged = fromMicros(at), fromMicros(purged)
 		return p, err
 	}, selectProgress, string(account), string(id))
 	return p, s.failed("reading a request", err)

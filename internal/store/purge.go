@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
@@ -28,8 +29,10 @@ const purgeable = `SELECT id, total FROM request r
 			AND (t.phase <> 'ended' OR t.ended >= $2 OR (t.status NOT BETWEEN 200 AND 299 AND t.ended >= $3)))
 	ORDER BY r.time LIMIT $4`
 
+// purgeTasks leaves a task that was sent again since its request was found.
 const (
-	purgeTasks    = `DELETE FROM task WHERE account = $1 AND request {any $2}`
+	purgeTasks    = `DELETE FROM task WHERE account = $1 AND phase = 'ended' AND ended < $2 AND request {any $3}`
+	tasksLeft     = `SELECT 1 FROM task WHERE account = $1 AND request {any $2} LIMIT 1`
 	purgeAttempts = `DELETE FROM attempt WHERE account = $1 AND request {any $2}`
 	markPurged    = `UPDATE request SET purged = $2 WHERE account = $1 AND id {any $3}`
 	purgeKeys     = `DELETE FROM idempotency WHERE account = $1 AND time < $2`
@@ -85,16 +88,31 @@ func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, n
 			break
 		}
 		var n int
-		n, err = s.purgeRequests(ctx, account, ids, now)
+		n, err = s.purgeRequests(ctx, account, ids, now, before)
 		deleted += n
+		if errors.Is(err, errSentAgain) {
+			err = nil // what was sent again is not found any more
+		}
 	}
 	return deleted, err
 }
 
-func (s *Store) purgeRequests(ctx context.Context, account license.AccountName, ids []license.RequestID, now time.Time) (deleted int, err error) {
+// errSentAgain says that requests cannot be purged as they were found: a
+// callback of theirs is being sent again.
+var errSentAgain = errors.New("a callback was sent again")
+
+func (s *Store) purgeRequests(ctx context.Context, account license.AccountName, ids []license.RequestID, now, before time.Time) (deleted int, err error) {
 	list := only(ids)
 	err = s.write(ctx, account, maxGroup+1, func(tx *tx) error {
-		tasks, err := tx.exec(purgeTasks, string(account), list)
+		deleted = 0
+		tasks, err := tx.exec(purgeTasks, string(account), micros(before), list)
+		if err != nil {
+			return err
+		}
+		left, err := count(tx, tasksLeft, string(account), list)
+		if err == nil && left > 0 {
+			err = errSentAgain
+		}
 		if err != nil {
 			return err
 		}

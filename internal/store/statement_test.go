@@ -80,9 +80,11 @@ var mayScan = map[string]bool{
 	"takeBack":        true, // the same
 	"nextLeaseEnd":    true, // the same
 	"selectStuck":     true, // an operator's list
+	"callbacksOfSome": true, // the same: all tasks of some requests, 5,000 at most
 	"purgeKeys":       true, // once an hour, as are the next
 	"purgeable":       true,
 	"purgeTasks":      true,
+	"tasksLeft":       true, // those that purgeTasks has just read
 	"purgeAttempts":   true,
 	"purgeLockouts":   true,
 	"purgeSessions":   true,
