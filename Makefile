@@ -6,7 +6,9 @@
 TEST_POSTGRES ?= auto
 # Empty leaves the race detector out.
 TEST_RACE ?= yes
-export TEST_POSTGRES TEST_RACE
+# What "make cluster" needs and is missing is installed, unless this is empty.
+CLUSTER_INSTALL ?= yes
+export TEST_POSTGRES TEST_RACE CLUSTER_INSTALL
 
 # How tests run under the race detector. It slows the embedded SQLite, which is
 # no code of ours, some 40 times unless that is left as it is; what we do with
@@ -23,13 +25,18 @@ tool = go tool -modfile=tools/$(1)/go.mod $(1)
 GO_DIRS = $(wildcard cmd internal m2m tools *.go)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ha race check build bench bench-go generate fmt go-version
+.PHONY: help demo cluster test test-ha race check build bench bench-go generate fmt go-version
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 demo: go-version ## run the demonstration, with nothing to prepare (DEMO_ARGS=--exit ends it after the table)
 	go run ./cmd/simlatch demo $(DEMO_ARGS)
+
+cluster: build ## start etcd, Patroni with two PostgreSQL servers, HAProxy and three nodes, to kill parts of; installs what is missing (CLUSTER_ARGS=--check does it by itself)
+	@tools/prepare.sh cluster
+	go build -o bin/cluster ./tools/cluster
+	@exec bin/cluster -simlatch bin/simlatch $(CLUSTER_ARGS)
 
 test: go-version ## run all tests on SQLite and PostgreSQL, then under the race detector; installs what is missing
 	@tools/prepare.sh

@@ -57,6 +57,7 @@ var mayImport = map[string][]string{
 	},
 	"internal/store/storetest/pgcluster": {},
 	"tools/gate":                         {"internal/store/storetest/pgcluster"},
+	"tools/cluster":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
 	"tools/bench":                        {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }
 

@@ -11,16 +11,16 @@ import (
 const longest = 60
 
 // directory makes the directory of a cluster, where its owner can get at it.
-func directory(who owner) (string, error) {
+func directory(who Owner) (string, error) {
 	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
-		if len(parent) > longest || !who.reaches(parent) {
+		if len(parent) > longest || !who.Reaches(parent) {
 			continue
 		}
 		dir, err := os.MkdirTemp(parent, "simlatch-pg-")
 		if err != nil {
 			continue
 		}
-		if err := who.own(dir); err != nil {
+		if err := who.Own(dir); err != nil {
 			return "", errors.Join(err, os.RemoveAll(dir))
 		}
 		return dir, nil

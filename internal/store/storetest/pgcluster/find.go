@@ -17,9 +17,9 @@ var ErrNotInstalled = errors.New("PostgreSQL's server is not installed (no initd
 // packaged is where Debian keeps the programs of each version, outside PATH.
 const packaged = "/usr/lib/postgresql"
 
-// programs finds the directory of initdb and postgres: that of the initdb in
+// Programs finds the directory of initdb and postgres: that of the initdb in
 // PATH, or that of the newest version Debian's packages installed.
-func programs() (string, error) {
+func Programs() (string, error) {
 	if name, err := exec.LookPath("initdb"); err == nil {
 		if name, err = filepath.EvalSymlinks(name); err == nil && complete(filepath.Dir(name)) {
 			return filepath.Dir(name), nil
@@ -38,7 +38,7 @@ func programs() (string, error) {
 
 // Installed reports whether Start would find a server to run.
 func Installed() bool {
-	_, err := programs()
+	_, err := Programs()
 	return err == nil
 }
 

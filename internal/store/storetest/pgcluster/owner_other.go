@@ -7,15 +7,22 @@ import (
 	"os/exec"
 )
 
-type owner struct{}
+// Owner is who runs the server and owns its files.
+type Owner struct{}
 
-func serverOwner() (owner, error) {
-	return owner{}, errors.New("a private PostgreSQL server needs a Unix system; give TEST_POSTGRES the URL of a running one")
+// ServerOwner fails: see its error.
+func ServerOwner() (Owner, error) {
+	return Owner{}, errors.New("a private PostgreSQL server needs a Unix system; give TEST_POSTGRES the URL of a running one")
 }
 
-func (owner) own(string) error    { return nil }
-func (owner) run(*exec.Cmd)       {}
-func (owner) reaches(string) bool { return true }
+// Own does nothing here.
+func (Owner) Own(string) error { return nil }
+
+// Run does nothing here.
+func (Owner) Run(*exec.Cmd) {}
+
+// Reaches says yes.
+func (Owner) Reaches(string) bool { return true }
 
 func detach(*exec.Cmd) {}
 

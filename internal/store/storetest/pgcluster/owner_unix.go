@@ -13,18 +13,18 @@ import (
 	"syscall"
 )
 
-// owner is who runs the server and owns its files. The zero value is the user
+// Owner is who runs the server and owns its files. The zero value is the user
 // we are.
-type owner struct {
+type Owner struct {
 	uid, gid int
 	other    bool // not the user we are
 }
 
-// serverOwner is the user we are, or for root, whom PostgreSQL refuses to
+// ServerOwner is the user we are, or for root, whom PostgreSQL refuses to
 // serve, one who may do little else.
-func serverOwner() (owner, error) {
+func ServerOwner() (Owner, error) {
 	if os.Geteuid() != 0 {
-		return owner{}, nil
+		return Owner{}, nil
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		u, err := user.Lookup(name)
@@ -34,14 +34,14 @@ func serverOwner() (owner, error) {
 		uid, err1 := strconv.Atoi(u.Uid)
 		gid, err2 := strconv.Atoi(u.Gid)
 		if err1 == nil && err2 == nil && uid != 0 {
-			return owner{uid: uid, gid: gid, other: true}, nil
+			return Owner{uid: uid, gid: gid, other: true}, nil
 		}
 	}
-	return owner{}, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody to run it")
+	return Owner{}, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody to run it")
 }
 
-// own gives a file we made to the owner.
-func (o owner) own(name string) error {
+// Own gives a file we made to the owner.
+func (o Owner) Own(name string) error {
 	if !o.other {
 		return nil
 	}
@@ -51,15 +51,15 @@ func (o owner) own(name string) error {
 	return nil
 }
 
-// run makes cmd run as the owner.
-func (o owner) run(cmd *exec.Cmd) {
+// Run makes cmd run as the owner.
+func (o Owner) Run(cmd *exec.Cmd) {
 	if o.other {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(o.uid), Gid: uint32(o.gid)}}
 	}
 }
 
-// reaches reports whether the owner may pass through dir and all above it.
-func (o owner) reaches(dir string) bool {
+// Reaches reports whether the owner may pass through dir and all above it.
+func (o Owner) Reaches(dir string) bool {
 	if !o.other {
 		return true
 	}

@@ -46,7 +46,7 @@ type Options struct {
 type Cluster struct {
 	dir      string // data, log, socket; removed at the end
 	bin      string // where the server's programs are
-	owner    owner
+	owner    Owner
 	port     int
 	secret   string
 	version  string
@@ -70,11 +70,11 @@ func Asked(value string) (o Options, ok bool) {
 // Its error is ErrNotInstalled where there is no server to run. ctx bounds the
 // start only.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
-	bin, err := programs()
+	bin, err := Programs()
 	if err != nil {
 		return nil, err
 	}
-	who, err := serverOwner()
+	who, err := ServerOwner()
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (c *Cluster) init(ctx context.Context) error {
 	if err := os.WriteFile(secret, []byte(c.secret+"\n"), 0o600); err != nil {
 		return fmt.Errorf("writing the test server's password: %w", err)
 	}
-	if err := c.owner.own(secret); err != nil {
+	if err := c.owner.Own(secret); err != nil {
 		return err
 	}
 	cmd := c.command(ctx, filepath.Join(c.bin, "initdb"), "--pgdata", c.data(), "--username", superuser,
@@ -216,7 +216,7 @@ log_timezone = 'UTC'
 	if err := os.WriteFile(name, []byte(conf), 0o600); err != nil {
 		return fmt.Errorf("writing the test server's settings: %w", err)
 	}
-	return c.owner.own(name)
+	return c.owner.Own(name)
 }
 
 // ready waits until the server says in its pid file that it serves, which is
@@ -247,7 +247,7 @@ func (c *Cluster) command(ctx context.Context, name string, args ...string) *exe
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = c.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.dir, "LC_ALL=C", "TZ=UTC"}
-	c.owner.run(cmd)
+	c.owner.Run(cmd)
 	return cmd
 }
 

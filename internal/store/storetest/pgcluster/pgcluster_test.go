@@ -153,10 +153,10 @@ func TestPrograms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	switch dir, err := programs(); {
+	switch dir, err := Programs(); {
 	case len(packages) == 0 && !errors.Is(err, ErrNotInstalled):
-		t.Errorf("programs() = %q, %v with nothing installed, want ErrNotInstalled", dir, err)
+		t.Errorf("Programs() = %q, %v with nothing installed, want ErrNotInstalled", dir, err)
 	case len(packages) > 0 && err != nil:
-		t.Errorf("programs() = %v, though there is %v", err, packages)
+		t.Errorf("Programs() = %v, though there is %v", err, packages)
 	}
 }

@@ -45,7 +45,7 @@ func (c *Cluster) copyFrom(ctx context.Context, primary *Cluster) error {
 	if err := os.WriteFile(signal, nil, 0o600); err != nil {
 		return fmt.Errorf("making a standby: %w", err)
 	}
-	return c.owner.own(signal)
+	return c.owner.Own(signal)
 }
 
 // Synchronous makes the commits of c wait for its standby from now on.
