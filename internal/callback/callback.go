@@ -8,8 +8,8 @@
 // concurrent posts. A worker lives as long as its lane has work. Lanes share
 // nothing but the connection pool, so a listener that hangs holds up nobody
 // else; one that keeps failing is left a single worker until it answers with a
-// 2xx again. One goroutine claims callbacks for the lanes that have room, one
-// writes ended attempts down in batches.
+// 2xx again. One goroutine claims callbacks for the lanes that have room, two
+// write ended attempts down in batches.
 //
 // Callbacks come leased. One whose lease can no longer cover an attempt is let
 // go unsent: it falls due again when its lease ends, and no attempt is counted.
@@ -70,7 +70,8 @@ type Sender struct {
 	transport *http.Transport
 	metrics   *metrics
 	wake      chan struct{} // holds at most one: look for due callbacks now
-	pended    chan struct{} // holds at most one: the finisher has something to do
+	pended    chan struct{} // holds at most one: there is something to write down
+	filled    chan struct{} // holds at most one: there is a batch to write down
 
 	mu      sync.Mutex // guards what follows, and the lanes' own fields
 	lanes   map[license.AccountName]*lane
@@ -118,6 +119,7 @@ func New(cfg Config) (*Sender, error) {
 		metrics:   m,
 		wake:      make(chan struct{}, 1),
 		pended:    make(chan struct{}, 1),
+		filled:    make(chan struct{}, 1),
 		lanes:     make(map[license.AccountName]*lane),
 	}, nil
 }

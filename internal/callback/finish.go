@@ -7,40 +7,54 @@ import (
 	"github.com/simlatch/simlatch/internal/license"
 )
 
-// finish writes ended attempts down until done is closed and none is left, or
-// ctx ends. It has no timer: what has ended during one write goes into the next.
-func (s *Sender) finish(ctx context.Context, done <-chan struct{}) {
+// finish writes ended attempts down, a batch of at least so many at a time, until
+// done is closed and none is left, or ctx ends. It has no timer: what has ended
+// during one write goes into the next. wake says when there may be enough.
+func (s *Sender) finish(ctx context.Context, done <-chan struct{}, wake <-chan struct{}, least int) {
 	for {
-		ended := s.collect()
+		ended := s.collect(least)
 		if len(ended) == 0 {
 			select {
-			case <-s.pended:
+			case <-wake:
 				continue
 			case <-done:
 			}
 			// After done nothing is added; what was added before is seen here.
-			if ended = s.collect(); len(ended) == 0 {
+			if ended = s.collect(1); len(ended) == 0 {
 				return
 			}
 		}
-		for len(ended) > 0 {
-			n := min(batch, len(ended))
-			if !s.flush(ctx, ended[:n]) {
-				s.cfg.Logger.Error("attempts were not written down; these callbacks will be sent again", "callbacks", len(ended))
-				return
-			}
-			ended = ended[n:]
+		if !s.flush(ctx, ended) {
+			s.cfg.Logger.Error("attempts were not written down; these callbacks will be sent again", "callbacks", len(ended))
+			return
 		}
 	}
 }
 
-// collect takes all that is pending.
-func (s *Sender) collect() []license.Delivery {
+// collect takes a batch of what is pending, if there are at least so many.
+func (s *Sender) collect(least int) []license.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ended := s.pending
-	s.pending = nil
+	if len(s.pending) < least {
+		return nil
+	}
+	if len(s.pending) <= batch {
+		ended := s.pending
+		s.pending = make([]license.Delivery, 0, batch)
+		return ended
+	}
+	ended := s.pending[:batch:batch]
+	s.pending = append(make([]license.Delivery, 0, max(batch, len(s.pending))), s.pending[batch:]...)
+	s.woken()
 	return ended
+}
+
+// woken wakes those who wait for what is pending; s.mu is held.
+func (s *Sender) woken() {
+	notify(s.pended)
+	if len(s.pending) >= batch {
+		notify(s.filled)
+	}
 }
 
 // flush writes one batch down, however often it takes, and reports whether it

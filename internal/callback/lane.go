@@ -196,7 +196,7 @@ func (s *Sender) ended(l *lane, d license.Delivery, counted bool) {
 	}
 	s.metrics.attempts[d.Verdict].Inc()
 	s.pending = append(s.pending, d)
-	notify(s.pended)
+	s.woken()
 	if d.Verdict == license.Unsent {
 		return
 	}

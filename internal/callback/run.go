@@ -27,7 +27,10 @@ func (s *Sender) Run(ctx context.Context) error {
 		return errors.New("callback: the sender is running already")
 	}
 	done := make(chan struct{})
-	finisher.Go(func() { s.finish(flushes, done) })
+	finisher.Go(func() { s.finish(flushes, done, s.pended, 1) })
+	// The second takes only what fills a batch, so that the store has one to do
+	// while the first is told of its own, and small ones are not made smaller.
+	finisher.Go(func() { s.finish(flushes, done, s.filled, batch) })
 
 	s.claim(ctx)
 

@@ -247,15 +247,16 @@ func (p *pending) add(batch []license.Outcome) {
 	}
 	p.batches = append(p.batches, batch)
 	p.n += len(batch)
-	p.filled.Signal()
+	p.filled.Broadcast() // they wait for different numbers
 }
 
-// take fills a batch up to batchSize. It waits only when it would return an
-// empty one, and reports false when it would and the outcomes are closed.
-func (p *pending) take(batch []license.Outcome) ([]license.Outcome, bool) {
+// take fills a batch up to batchSize. It waits for at least so many outcomes, as
+// long as it would return an empty one, and reports false when it would and the
+// outcomes are closed.
+func (p *pending) take(batch []license.Outcome, least int) ([]license.Outcome, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(batch) == 0 && p.n == 0 && !p.closed {
+	for len(batch) == 0 && p.n < least && !p.closed {
 		p.filled.Wait()
 	}
 	for len(p.batches) > 0 && len(batch) < batchSize {

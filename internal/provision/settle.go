@@ -15,15 +15,15 @@ import (
 // its own being out of reach before the batch is taken apart.
 const suspect = 3
 
-// settle settles the pending outcomes, a batch as soon as the one before it is
-// settled, until they are closed and none is left. A batch that the store does
-// not take is kept and tried again; callers then wait. When ctx ends first, the
-// error says how much was left.
-func (w *Worker) settle(ctx context.Context) error {
+// settle settles the pending outcomes, a batch of at least so many as soon as the
+// one before it is settled, until they are closed and none is left. A batch that
+// the store does not take is kept and tried again; callers then wait. When ctx
+// ends first, the error says how much was left.
+func (w *Worker) settle(ctx context.Context, least int) error {
 	var batch []license.Outcome
 	for tries := 0; ; {
 		var ok bool
-		if batch, ok = w.pending.take(batch); !ok {
+		if batch, ok = w.pending.take(batch, least); !ok {
 			return nil
 		}
 		err := w.flush(ctx, batch)

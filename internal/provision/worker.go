@@ -4,8 +4,8 @@
 // A Worker gets most of its tasks in memory, already leased to it by the
 // transaction that wrote them (Reserve, Give), and claims from the store what
 // nobody holds: what there was no room for, what another node left behind, and
-// what is to be asked again. One goroutine claims, a few call the carrier, one
-// settles. Tasks wait in a line per account, and the lines take turns.
+// what is to be asked again. One goroutine claims, a few call the carrier, two
+// settle. Tasks wait in a line per account, and the lines take turns.
 //
 // Silence is not refusal: whatever a carrier leaves unknown is asked again under
 // the same key, and after a day left to an operator. Whatever the worker itself
@@ -206,12 +206,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer cancelSettling()
 
 	var claimer, callers, settler sync.WaitGroup
-	var lost error
+	lost := make([]error, 2)
 	claimer.Go(func() { newClaimer(w).run(ctx) })
 	for range w.cfg.Callers {
 		callers.Go(func() { w.call(calls) })
 	}
-	settler.Go(func() { lost = w.settle(settling) })
+	// The second takes only what fills a batch, so that the store has one to do
+	// while the first is told of its own, and small ones are not made smaller.
+	for i, least := range []int{1, batchSize} {
+		settler.Go(func() { lost[i] = w.settle(settling, least) })
+	}
 
 	<-ctx.Done()
 	w.room.close()
@@ -227,5 +231,5 @@ func (w *Worker) Run(ctx context.Context) error {
 	last := time.AfterFunc(w.cfg.Grace, cancelSettling)
 	defer last.Stop()
 	settler.Wait()
-	return lost
+	return errors.Join(lost...)
 }

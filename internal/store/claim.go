@@ -47,8 +47,10 @@ type claimed struct {
 	code, comment  string
 }
 
-const boundLeases = `UPDATE request SET lease_end = $2
-	WHERE account = $1 AND id {any $3} AND (lease_end IS NULL OR lease_end > $2)`
+// No condition on lease_end: it would be judged by what it was before another
+// transaction, which has the row locked, changes it.
+const boundLeases = `UPDATE request SET lease_end = CASE WHEN lease_end <= $2 THEN lease_end ELSE $2 END
+	WHERE account = $1 AND id {any $3}`
 
 const (
 	selectDevices  = `SELECT iccid, imei, mdn FROM sim WHERE account = $1 AND iccid {any $2}`

@@ -65,9 +65,26 @@ func deliveryKey(d *license.Delivery) taskKey {
 
 func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []license.Delivery) error {
 	given := inOrder(ends, deliveryKey, func(d *license.Delivery) int64 { return d.Callback.Lease })
+	rows := finishRows(given, now)
+	won := given
+	all, err := tx.all(finishTasks, rows, func() error { return countRequestEnds(tx, account, won) }, string(account))
+	if err == nil && !all {
+		if won, err = finishSome(tx, account, given, rows); err == nil {
+			err = countRequestEnds(tx, account, won)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return insertFailures(tx, account, won)
+}
+
+// finishSome writes the ends of those callbacks whose lease still stands, and
+// learns which they are.
+func finishSome(tx *tx, account license.AccountName, given []*license.Delivery, rows list) (won []*license.Delivery, err error) {
 	var inserted []taskKey
 	next := 0
-	won, err := collect(tx, func(scan func(...any) error) (d *license.Delivery, err error) {
+	won, err = collect(tx, func(scan func(...any) error) (d *license.Delivery, err error) {
 		var request, iccid string
 		var lease int64
 		if err := scan(&request, &iccid, &lease); err != nil {
@@ -81,22 +98,16 @@ func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []li
 			return nil, nil
 		}
 		return given[i], nil
-	}, finishTasks, string(account), finishList(given, now))
+	}, finishTasks, string(account), rows)
 	if err != nil {
-		return err
-	}
-	if err := removeInserted(tx, account, inserted); err != nil {
-		return err
+		return nil, err
 	}
 	won = slices.DeleteFunc(won, func(d *license.Delivery) bool { return d == nil })
-	if err := countRequestEnds(tx, account, won); err != nil {
-		return err
-	}
-	return insertFailures(tx, account, won)
+	return won, removeInserted(tx, account, inserted)
 }
 
-// finishList is the list of finishTasks.
-func finishList(given []*license.Delivery, now time.Time) list {
+// finishRows is the list of finishTasks.
+func finishRows(given []*license.Delivery, now time.Time) list {
 	n := len(given)
 	request, iccid, phase := make([]string, n), make([]string, n), make([]string, n)
 	lease, due, attempt := make([]int64, n), make([]int64, n), make([]int64, n)

@@ -30,12 +30,13 @@ type dialect struct {
 	// {any $n}, "is one of the values of a list".
 	list func(kind string, n int, columns [][]string) string
 	// give makes a list the last arguments of a statement, until it is released.
-	give      func(l list) (args []any, release func())
-	skip      string // {skip}: pass over rows that another node has locked
-	wait      string // {wait}: lock the rows, after an ORDER BY
-	clustered string // {clustered}: an account's rows lie together
-	hot       string // {hot}: leave room in each page for updates
-	confirm   string // a statement that makes the commit wait for all before it, where commits can be waited for
+	give          func(l list) (args []any, release func())
+	skip          string // {skip}: pass over rows that another node has locked
+	wait          string // {wait}: lock the rows, after an ORDER BY
+	clustered     string // {clustered}: an account's rows lie together
+	hot           string // {hot}: leave room in each page for updates
+	slowReturning bool   // RETURNING costs much
+	confirm       string // a statement that makes the commit wait for all before it, where commits can be waited for
 	// retry reports whether a write that failed so is worth repeating: it lost
 	// a race, or its outcome is unknown. Every write can be repeated.
 	retry func(error) bool
@@ -47,12 +48,13 @@ type dialect struct {
 }
 
 var sqliteDialect = dialect{
-	name:       "sqlite",
-	list:       virtual,
-	give:       lend,
-	clustered:  "WITHOUT ROWID",
-	retry:      func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY },
-	constraint: func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT },
+	name:          "sqlite",
+	list:          virtual,
+	give:          lend,
+	clustered:     "WITHOUT ROWID",
+	slowReturning: true,
+	retry:         func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY },
+	constraint:    func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT },
 	outage: func(err error) bool {
 		switch sqliteCode(err) & 0xff {
 		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,

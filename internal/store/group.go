@@ -37,10 +37,17 @@ type group struct {
 	stmts  map[string]*sql.Stmt // owned by run
 	done   chan struct{}        // closed when run has returned
 	wake   chan struct{}
-	mu     sync.Mutex
-	queues map[license.AccountName][]*call // guarded by mu, as are the next two
-	turns  []license.AccountName           // accounts with calls, in the order of their turns
+	mu     sync.Mutex // guards what follows
+	light  lines
+	heavy  lines // calls that go alone
+	passed int   // what light calls wrote while a heavy one waited
 	closed bool
+}
+
+// lines are calls that wait, a line for each account.
+type lines struct {
+	of    map[license.AccountName][]*call
+	turns []license.AccountName // those with calls, in the order of their turns
 }
 
 // A call is one transaction that somebody waits for.
@@ -55,7 +62,7 @@ type call struct {
 func newGroup(s *Store, db *sql.DB, conn *sql.Conn) *group {
 	g := &group{
 		s: s, db: db, conn: conn, stmts: map[string]*sql.Stmt{}, done: make(chan struct{}),
-		wake: make(chan struct{}, 1), queues: map[license.AccountName][]*call{},
+		wake: make(chan struct{}, 1), light: newLines(), heavy: newLines(),
 	}
 	go g.run()
 	return g
@@ -71,10 +78,7 @@ func (g *group) do(ctx context.Context, account license.AccountName, weight int,
 		g.mu.Unlock()
 		return errClosed
 	}
-	if len(g.queues[account]) == 0 {
-		g.turns = append(g.turns, account)
-	}
-	g.queues[account] = append(g.queues[account], c)
+	g.linesFor(c).add(account, c)
 	g.mu.Unlock()
 	select {
 	case g.wake <- struct{}{}:
@@ -92,49 +96,85 @@ func (g *group) do(ctx context.Context, account license.AccountName, weight int,
 	return c.err
 }
 
-// withdraw takes a call back out of the queue, unless its turn has come.
+func newLines() lines { return lines{of: map[license.AccountName][]*call{}} }
+
+// linesFor is where a call waits; mu is held.
+func (g *group) linesFor(c *call) *lines {
+	if c.weight > maxGroup {
+		return &g.heavy
+	}
+	return &g.light
+}
+
+func (l *lines) add(account license.AccountName, c *call) {
+	if len(l.of[account]) == 0 {
+		l.turns = append(l.turns, account)
+	}
+	l.of[account] = append(l.of[account], c)
+}
+
+// first is the call whose turn it is, or nil.
+func (l *lines) first() *call {
+	if len(l.turns) == 0 {
+		return nil
+	}
+	return l.of[l.turns[0]][0]
+}
+
+// next takes the first call; the account's next turn is after the others'.
+func (l *lines) next() *call {
+	account := l.turns[0]
+	line := l.of[account]
+	l.turns = l.turns[1:]
+	if len(line) == 1 {
+		delete(l.of, account)
+	} else {
+		l.of[account] = line[1:]
+		l.turns = append(l.turns, account)
+	}
+	return line[0]
+}
+
+// remove takes a call out, if it is there.
+func (l *lines) remove(account license.AccountName, c *call) bool {
+	line := l.of[account]
+	i := slices.Index(line, c)
+	if i < 0 {
+		return false
+	}
+	if l.of[account] = slices.Concat(line[:i], line[i+1:]); len(line) == 1 {
+		// Its turn too, or whoever queues up next would get another.
+		delete(l.of, account)
+		l.turns = slices.DeleteFunc(l.turns, func(a license.AccountName) bool { return a == account })
+	}
+	return true
+}
+
+// withdraw takes a call back, unless its turn has come.
 func (g *group) withdraw(account license.AccountName, c *call) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	queue := g.queues[account]
-	for i := range queue {
-		if queue[i] == c {
-			if g.queues[account] = append(queue[:i:i], queue[i+1:]...); len(queue) == 1 {
-				// Its turn too, or whoever queues up next would get another.
-				delete(g.queues, account)
-				g.turns = slices.DeleteFunc(g.turns, func(a license.AccountName) bool { return a == account })
-			}
-			return true
-		}
-	}
-	return false
+	return g.linesFor(c).remove(account, c)
 }
 
-// take takes the next calls out of the queues: one of each account in turn,
-// as long as they fit into one transaction.
+// take takes the next calls out of the lines: one of each account in turn, as
+// long as they fit into one transaction, or a heavy one. While a heavy one waits,
+// others may write as much before it as it will: a client that sends one large
+// request after the other does not keep what was accepted from being done.
 func (g *group) take() (calls []*call, closed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if heavy := g.heavy.first(); heavy != nil && (g.light.first() == nil || g.passed >= heavy.weight) {
+		g.passed = 0
+		return []*call{g.heavy.next()}, g.closed
+	}
 	weight := 0
-	for len(g.turns) > 0 {
-		account := g.turns[0]
-		queue := g.queues[account]
-		if len(queue) > 0 {
-			c := queue[0]
-			if len(calls) > 0 && weight+c.weight > maxGroup {
-				break
-			}
-			weight += c.weight
-			calls = append(calls, c)
-			queue = queue[1:]
-		}
-		g.turns = g.turns[1:]
-		if len(queue) == 0 {
-			delete(g.queues, account)
-		} else {
-			g.queues[account] = queue
-			g.turns = append(g.turns, account)
-		}
+	for c := g.light.first(); c != nil && (len(calls) == 0 || weight+c.weight <= maxGroup); c = g.light.first() {
+		weight += c.weight
+		calls = append(calls, g.light.next())
+	}
+	if g.heavy.first() != nil {
+		g.passed += weight
 	}
 	return calls, g.closed
 }
@@ -286,13 +326,11 @@ func (g *group) prepare(text string) (*sql.Stmt, error) {
 func (g *group) close() error {
 	g.mu.Lock()
 	g.closed = true
-	for account, queue := range g.queues {
-		for _, c := range queue {
-			c.finish(errClosed)
+	for _, l := range []*lines{&g.light, &g.heavy} {
+		for l.first() != nil {
+			l.next().finish(errClosed)
 		}
-		delete(g.queues, account)
 	}
-	g.turns = nil
 	g.mu.Unlock()
 	select {
 	case g.wake <- struct{}{}:

@@ -53,7 +53,7 @@ func together(t *testing.T, s *Store, calls map[string]func(*tx) error) map[stri
 	}
 	for queued := 0; queued < len(calls); {
 		s.group.mu.Lock()
-		queued = len(s.group.queues)
+		queued = len(s.group.light.of)
 		s.group.mu.Unlock()
 	}
 	close(release)
@@ -167,12 +167,10 @@ func TestGroupWithImpatientCallers(t *testing.T) {
 // others need not wait for all of them.
 func TestGroupTakesTurns(t *testing.T) {
 	s := openGroup(t)
-	g := &group{s: s, queues: map[license.AccountName][]*call{}}
+	g := &group{s: s, light: newLines(), heavy: newLines()}
 	queue := func(account license.AccountName, weight int) {
-		if len(g.queues[account]) == 0 {
-			g.turns = append(g.turns, account)
-		}
-		g.queues[account] = append(g.queues[account], &call{weight: weight})
+		c := &call{weight: weight}
+		g.linesFor(c).add(account, c)
 	}
 	for range 5 {
 		queue("greedy", 400)
@@ -191,9 +189,32 @@ func TestGroupTakesTurns(t *testing.T) {
 		}
 		sizes = append(sizes, weights)
 	}
-	want := "[[400] [10000] [1 400 400] [400 400]]"
+	want := "[[400 1 400] [400 400] [400] [10000]]"
 	if got := fmt.Sprint(sizes); got != want {
 		t.Errorf("groups %s, want %s", got, want)
+	}
+}
+
+// TestHeavyCallsWait has a client queue large requests one after the other while
+// the workers settle: neither waits for more than the other writes.
+func TestHeavyCallsWait(t *testing.T) {
+	s := openGroup(t)
+	g := &group{s: s, light: newLines(), heavy: newLines()}
+	heavy, light := 0, 0
+	for heavy < 5 {
+		if g.heavy.first() == nil {
+			g.heavy.add("client", &call{weight: 10_000})
+		}
+		g.light.add("worker", &call{weight: 500})
+		calls, _ := g.take()
+		if calls[0].weight == 10_000 {
+			heavy++
+		} else {
+			light += len(calls)
+		}
+		if most := (heavy + 1) * 20; light > most || light < heavy*20 {
+			t.Fatalf("%d light calls went and %d heavy ones, want 20 for each", light, heavy)
+		}
 	}
 }
 
@@ -219,7 +240,7 @@ func TestGroupForgetsWhoGaveUp(t *testing.T) {
 		}
 	}
 	s.group.mu.Lock()
-	turns, queues := len(s.group.turns), len(s.group.queues)
+	turns, queues := len(s.group.light.turns), len(s.group.light.of)
 	s.group.mu.Unlock()
 	if turns != 0 || queues != 0 {
 		t.Errorf("%d turns and %d queues are left of callers who gave up, want none", turns, queues)

@@ -65,7 +65,8 @@ func (s *Store) SettleTasks(ctx context.Context, p license.SettleParams) (settle
 	err = s.write(ctx, accounts[0], len(p.Outcomes), func(tx *tx) error {
 		settled = license.Settled{}
 		for _, account := range accounts {
-			if err := settleAccount(tx, p, account, byAccount[account], &settled); err != nil {
+			st := newSettlement(tx, p, account, byAccount[account])
+			if err := st.run(&settled); err != nil {
 				return err
 			}
 		}
@@ -125,9 +126,8 @@ type wonTask struct {
 	*license.Outcome
 	move
 
-	code, comment string // as stored
-	lease         int64
-	prior         license.RequestID
+	lease int64
+	prior license.RequestID
 }
 
 // A move is where an outcome takes its task.
@@ -137,19 +137,22 @@ type move struct {
 	until time.Time // instead of due, when it is leased on
 }
 
-func settleAccount(tx *tx, p license.SettleParams, account license.AccountName, outcomes []license.Outcome, settled *license.Settled) error {
-	st := &settlement{tx: tx, p: p, account: account, given: inOrder(outcomes, keyOf, func(o *license.Outcome) int64 { return o.Task.Lease })}
-	if err := st.tasks(); err != nil {
-		return err
+func newSettlement(tx *tx, p license.SettleParams, account license.AccountName, outcomes []license.Outcome) *settlement {
+	return &settlement{
+		tx: tx, p: p, account: account,
+		given: inOrder(outcomes, keyOf, func(o *license.Outcome) int64 { return o.Task.Lease }),
 	}
-	lines, err := st.requests()
+}
+
+func (st *settlement) run(settled *license.Settled) error {
+	lines, err := st.settle()
 	if err != nil {
 		return err
 	}
 	if err := st.sims(); err != nil {
 		return err
 	}
-	if err := insertPostings(tx, account, lines); err != nil {
+	if err := insertPostings(st.tx, st.account, lines); err != nil {
 		return err
 	}
 	settled.Counted += len(st.won)
@@ -165,11 +168,41 @@ func settleAccount(tx *tx, p license.SettleParams, account license.AccountName, 
 	return st.pools(lines)
 }
 
+// settle writes the tasks and counts them in their requests.
+func (st *settlement) settle() (lines []posting, err error) {
+	moves, err := st.moves()
+	if err != nil {
+		return nil, err
+	}
+	rows := st.rows(moves)
+	// What a refused unassign points its SIM back at must be read.
+	back := slices.ContainsFunc(st.given, func(o *license.Outcome) bool {
+		return o.Verdict == license.Refused && o.Task.Action == license.Unassign
+	})
+	if !back {
+		all, err := st.tx.all(settleTasks, rows, func() (err error) {
+			st.won = st.won[:0]
+			for i, o := range st.given {
+				st.won = append(st.won, wonTask{Outcome: o, move: moves[i], lease: o.Task.Lease + 1})
+			}
+			lines, err = st.requests()
+			return err
+		}, string(st.account), micros(st.p.Now))
+		if all || err != nil {
+			return lines, err
+		}
+	}
+	if err := st.tasks(moves, rows); err != nil {
+		return nil, err
+	}
+	return st.requests()
+}
+
 func (w *wonTask) callback() license.Callback {
 	t := w.Task
 	return license.Callback{
 		Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
-		OK: w.Verdict == license.Done, Code: w.code, Comment: w.comment, Lease: w.lease, Until: w.until,
+		OK: w.Verdict == license.Done, Code: clean(w.Code, maxCode), Comment: clean(w.Comment, maxComment), Lease: w.lease, Until: w.until,
 	}
 }
 
@@ -236,18 +269,14 @@ func (st *settlement) moves() ([]move, error) {
 	return moves, nil
 }
 
-// tasks moves the tasks on, and learns which outcomes count.
-func (st *settlement) tasks() error {
-	moves, err := st.moves()
-	if err != nil {
-		return err
-	}
+// rows is the list of settleTasks.
+func (st *settlement) rows(moves []move) list {
 	n := len(st.given)
 	request, iccid, phase := make([]string, n), make([]string, n), make([]string, n)
 	outcome, code, comment := make([]string, n), make([]string, n), make([]string, n)
 	lease, due, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n)
-	for i := range st.given {
-		o, m := st.given[i], &moves[i]
+	for i, o := range st.given {
+		m := &moves[i]
 		request[i], iccid[i], lease[i] = string(o.Task.Request), string(o.Task.Device.ICCID), o.Task.Lease
 		phase[i], due[i], leaseEnd[i] = string(m.phase), micros(m.due), micros(m.until)
 		if o.Verdict == license.Done || o.Verdict == license.Refused {
@@ -255,6 +284,11 @@ func (st *settlement) tasks() error {
 		}
 		code[i], comment[i] = clean(o.Code, maxCode), clean(o.Comment, maxComment)
 	}
+	return list{request, iccid, lease, phase, due, leaseEnd, outcome, code, comment}
+}
+
+// tasks moves the tasks on, and learns which outcomes count.
+func (st *settlement) tasks(moves []move, rows list) (err error) {
 	var inserted []taskKey
 	next := 0
 	st.won, err = collect(st.tx, func(scan func(...any) error) (w wonTask, err error) {
@@ -266,12 +300,11 @@ func (st *settlement) tasks() error {
 		i := find(st.given, keyOf, key, next)
 		next = i + 1
 		w.Outcome, w.move, w.prior = st.given[i], moves[i], license.RequestID(prior)
-		w.code, w.comment = code[i], comment[i]
 		if w.lease != w.Task.Lease+1 {
 			inserted = append(inserted, key)
 		}
 		return w, nil
-	}, settleTasks, string(st.account), micros(st.p.Now), list{request, iccid, lease, phase, due, leaseEnd, outcome, code, comment})
+	}, settleTasks, string(st.account), micros(st.p.Now), rows)
 	if err != nil {
 		return err
 	}
