@@ -338,9 +338,9 @@ func pendingAmong(q querier, account license.AccountName, held []pair) ([]licens
 }
 
 // A task is leased, or due.
-const insertTasks = `INSERT INTO task (account, request, iccid, phase, due_at, lease_end, prior)
-	SELECT $1, request, iccid, 'carrier', NULLIF(due_at, 0), lease_end, prior
-	FROM {each $2 request TEXT, iccid TEXT, due_at BIGINT, lease_end BIGINT, prior TEXT}`
+const insertTasks = `INSERT INTO task (account, request, iccid, phase, carrier_due, lease_end, prior)
+	SELECT $1, request, iccid, 'carrier', NULLIF(carrier_due, 0), lease_end, prior
+	FROM {each $2 request TEXT, iccid TEXT, carrier_due BIGINT, lease_end BIGINT, prior TEXT}`
 
 // createTasks writes a task for each device: as many of each request as there is
 // room for are born leased to the caller, the others are due at once.

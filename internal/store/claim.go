@@ -9,8 +9,12 @@ import (
 	"github.com/simlatch/simlatch/internal/license"
 )
 
-const dueAccounts = `SELECT account, count(*), min(due_at) FROM task
-	WHERE phase = $1 AND due_at <= $2 GROUP BY account`
+const (
+	dueAtCarrier = `SELECT account, count(*), min(carrier_due) FROM task
+		WHERE carrier_due <= $1 GROUP BY account`
+	dueAtListener = `SELECT account, count(*), min(listener_due) FROM task
+		WHERE listener_due <= $1 GROUP BY account`
+)
 
 // DueAccounts names the accounts that have work due in a phase, and how much.
 // What was leased and left behind becomes due first.
@@ -18,25 +22,38 @@ func (s *Store) DueAccounts(ctx context.Context, phase license.Phase, now time.T
 	if err := s.reclaim(ctx, now, now); err != nil {
 		return nil, s.failed("looking for leases that ended", err)
 	}
+	text := dueAtCarrier
+	if phase == license.PhaseListener {
+		text = dueAtListener
+	}
 	due, err := collect(s.reader(ctx), func(scan func(...any) error) (d license.Due, err error) {
 		var oldest int64
 		err = scan(&d.Account, &d.Count, &oldest)
 		d.Oldest = fromMicros(oldest)
 		return d, err
-	}, dueAccounts, string(phase), micros(now))
+	}, text, micros(now))
 	return due, s.failed("looking for due accounts", err)
 }
 
 // The tasks are there: an update by key, as in settleTasks, and all of it on
 // excluded columns, as an INSERT … SELECT must be (rules_test.go). The lookup is
 // a query of its own, so that its ORDER BY means the task's column.
-const claim = `INSERT INTO task (account, request, iccid, phase, lease_end)
-	SELECT account, request, iccid, phase, CAST($4 AS BIGINT) FROM (
-		SELECT account, request, iccid, phase FROM task
-		WHERE account = $1 AND phase = $2 AND due_at <= $3
-		ORDER BY due_at LIMIT $5 {skip}) AS due WHERE true
-	ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, due_at = NULL, lease_end = excluded.lease_end
-	RETURNING request, iccid, lease, attempt, round, outcome, code, comment`
+const (
+	claimForCarrier = `INSERT INTO task (account, request, iccid, phase, lease_end)
+		SELECT account, request, iccid, phase, CAST($3 AS BIGINT) FROM (
+			SELECT account, request, iccid, phase FROM task
+			WHERE account = $1 AND carrier_due <= $2
+			ORDER BY carrier_due LIMIT $4 {skip}) AS due WHERE true
+		ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, carrier_due = NULL, lease_end = excluded.lease_end
+		RETURNING request, iccid, lease, attempt, round, outcome, code, comment`
+	claimForListener = `INSERT INTO task (account, request, iccid, phase, lease_end)
+		SELECT account, request, iccid, phase, CAST($3 AS BIGINT) FROM (
+			SELECT account, request, iccid, phase FROM task
+			WHERE account = $1 AND listener_due <= $2
+			ORDER BY listener_due LIMIT $4 {skip}) AS due WHERE true
+		ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, listener_due = NULL, lease_end = excluded.lease_end
+		RETURNING request, iccid, lease, attempt, round, outcome, code, comment`
+)
 
 // claimed is a task that was claimed, in either phase.
 type claimed struct {
@@ -59,7 +76,7 @@ const (
 
 // claimTasks leases due tasks of a phase and describes them, in the order of
 // their requests and devices; build makes the value of each.
-func claimTasks[T any](ctx context.Context, s *Store, phase license.Phase, p license.ClaimParams, build func(claimed, license.Task) T) (list []T, err error) {
+func claimTasks[T any](ctx context.Context, s *Store, claim string, p license.ClaimParams, build func(claimed, license.Task) T) (list []T, err error) {
 	if p.Limit <= 0 {
 		return nil, nil
 	}
@@ -67,7 +84,7 @@ func claimTasks[T any](ctx context.Context, s *Store, phase license.Phase, p lic
 		list = nil
 		got, err := collect(tx, func(scan func(...any) error) (c claimed, err error) {
 			return c, scan(&c.key.request, &c.key.iccid, &c.lease, &c.attempt, &c.round, &c.outcome, &c.code, &c.comment)
-		}, claim, string(p.Account), string(phase), micros(p.Now), micros(p.Until), p.Limit)
+		}, claim, string(p.Account), micros(p.Now), micros(p.Until), p.Limit)
 		if err != nil || len(got) == 0 {
 			return err
 		}
@@ -133,13 +150,13 @@ func describe(q querier, account license.AccountName, got []claimed, ids []licen
 
 // ClaimTasks leases due tasks of an account, to be taken to the carrier.
 func (s *Store) ClaimTasks(ctx context.Context, p license.ClaimParams) ([]license.Task, error) {
-	tasks, err := claimTasks(ctx, s, license.PhaseCarrier, p, func(_ claimed, t license.Task) license.Task { return t })
+	tasks, err := claimTasks(ctx, s, claimForCarrier, p, func(_ claimed, t license.Task) license.Task { return t })
 	return tasks, s.failed("claiming tasks", err)
 }
 
 // ClaimCallbacks leases due callbacks of an account, to be sent to its listener.
 func (s *Store) ClaimCallbacks(ctx context.Context, p license.ClaimParams) ([]license.Callback, error) {
-	callbacks, err := claimTasks(ctx, s, license.PhaseListener, p, func(c claimed, t license.Task) license.Callback {
+	callbacks, err := claimTasks(ctx, s, claimForListener, p, func(c claimed, t license.Task) license.Callback {
 		return license.Callback{
 			Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
 			OK: c.outcome == license.Done.String(), Code: c.code, Comment: c.comment,

@@ -34,7 +34,7 @@ type dialect struct {
 	skip          string // {skip}: pass over rows that another node has locked
 	wait          string // {wait}: lock the rows, after an ORDER BY
 	clustered     string // {clustered}: an account's rows lie together
-	hot           string // {hot}: leave room in each page for updates
+	hot           string // {hot}: leave room in each page for a new version of each row
 	slowReturning bool   // RETURNING costs much
 	confirm       string // a statement that makes the commit wait for all before it, where commits can be waited for
 	// retry reports whether a write that failed so is worth repeating: it lost
@@ -79,7 +79,7 @@ var postgresDialect = dialect{
 	give: spread,
 	skip: "FOR UPDATE SKIP LOCKED",
 	wait: "FOR UPDATE",
-	hot:  "WITH (fillfactor = 75)",
+	hot:  "WITH (fillfactor = 50)",
 	// A few bytes for the log that nobody reads.
 	confirm: "SELECT pg_logical_emit_message(true, 'simlatch', 'confirm')",
 	retry: func(err error) bool {

@@ -66,7 +66,7 @@ func (l list) at(row, column int) driver.Value {
 const maxColumns = 12
 
 var (
-	listToken = regexp.MustCompile(`\{(each|any) \$(\d+)((?: \w+ (?:TEXT|BIGINT),?)*)\}`)
+	listToken = regexp.MustCompile(`\{(each|any) \$(\d+)((?:\s+\w+ (?:TEXT|BIGINT),?)*)\}`)
 	columnDef = regexp.MustCompile(`(\w+) (TEXT|BIGINT)`)
 )
 

@@ -16,7 +16,9 @@ const endedLeases = `SELECT account, id FROM request WHERE lease_end <= $1 ORDER
 const countEnded = `SELECT count(*) FROM task WHERE account = $1 AND request = $2 AND lease_end > 0 AND lease_end <= $3`
 
 // The fencing number rises, so that whoever had the lease has lost it.
-const takeBack = `UPDATE task SET due_at = $4, lease_end = 0, lease = lease + 1
+const takeBack = `UPDATE task SET lease_end = 0, lease = lease + 1,
+		carrier_due = CASE WHEN phase = 'carrier' THEN CAST($4 AS BIGINT) END,
+		listener_due = CASE WHEN phase = 'listener' THEN CAST($4 AS BIGINT) END
 	WHERE account = $1 AND request = $2 AND lease_end > 0 AND lease_end <= $3`
 
 // The request is locked first, so that no lease is taken on its tasks, in a

@@ -77,14 +77,14 @@ const (
 // in an order. One parameter is 1 when those that were acknowledged, the most of all, are
 // wanted too.
 const (
-	callbacksOfSome = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(due_at, lease_end), phase
+	callbacksOfSome = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(carrier_due, listener_due, lease_end), phase
 		FROM task WHERE account = $1 AND request {any $3}
 			AND (CAST($2 AS BIGINT) = 1 OR phase <> 'ended' OR status NOT BETWEEN 200 AND 299)`
-	callbacksOfOne = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(due_at, lease_end), phase
+	callbacksOfOne = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(carrier_due, listener_due, lease_end), phase
 		FROM task WHERE account = $1 AND request = $2
 			AND (CAST($3 AS BIGINT) = 1 OR phase <> 'ended' OR status NOT BETWEEN 200 AND 299)
 			AND iccid > $4 ORDER BY iccid LIMIT $5`
-	selectCallback = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(due_at, lease_end), phase
+	selectCallback = `SELECT request, iccid, lease, attempt, round, outcome, code, comment, status, latency, settled, ended, coalesce(carrier_due, listener_due, lease_end), phase
 		FROM task WHERE account = $1 AND request = $2 AND iccid = $3`
 )
 
@@ -293,10 +293,10 @@ func needListener(q querier, account license.AccountName) error {
 
 // The tasks are there: an update by key, as in settleTasks. The attempts of
 // former rounds stay.
-const sendAgain = `INSERT INTO task (account, request, iccid, lease, phase, due_at)
+const sendAgain = `INSERT INTO task (account, request, iccid, lease, phase, listener_due)
 	SELECT $1, request, iccid, lease, 'listener', CAST($2 AS BIGINT)
 	FROM {each $3 request TEXT, iccid TEXT, lease BIGINT} WHERE true
-	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, due_at = excluded.due_at,
+	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, listener_due = excluded.listener_due,
 		lease = task.lease + 1, attempt = 0, round = task.round + 1, ended = 0
 	WHERE task.lease = excluded.lease AND task.phase = 'ended'
 	RETURNING request, iccid, lease`

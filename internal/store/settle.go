@@ -175,11 +175,7 @@ func (st *settlement) settle() (lines []posting, err error) {
 		return nil, err
 	}
 	rows := st.rows(moves)
-	// What a refused unassign points its SIM back at must be read.
-	back := slices.ContainsFunc(st.given, func(o *license.Outcome) bool {
-		return o.Verdict == license.Refused && o.Task.Action == license.Unassign
-	})
-	if !back {
+	if !slices.ContainsFunc(st.given, needsAnswer) {
 		all, err := st.tx.all(settleTasks, rows, func() (err error) {
 			st.won = st.won[:0]
 			for i, o := range st.given {
@@ -210,12 +206,15 @@ const hasListener = `SELECT count(*) FROM listener WHERE account = $1 AND servic
 
 // The tasks are there, so nothing is inserted: this is an update by key, in the
 // order of the list.
-const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, due_at, lease_end, outcome, code, comment, settled, ended)
-	SELECT $1, request, iccid, lease, phase, NULLIF(due_at, 0), lease_end, outcome, code, comment, CAST($2 AS BIGINT),
+const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, carrier_due, listener_due, lease_end,
+		outcome, code, comment, settled, ended)
+	SELECT $1, request, iccid, lease, phase, NULLIF(carrier_due, 0), NULLIF(listener_due, 0), lease_end, outcome, code, comment, CAST($2 AS BIGINT),
 		CASE WHEN phase = 'ended' THEN CAST($2 AS BIGINT) ELSE 0 END
-	FROM {each $3 request TEXT, iccid TEXT, lease BIGINT, phase TEXT, due_at BIGINT, lease_end BIGINT, outcome TEXT, code TEXT, comment TEXT}
+	FROM {each $3 request TEXT, iccid TEXT, lease BIGINT, phase TEXT, carrier_due BIGINT, listener_due BIGINT,
+		lease_end BIGINT, outcome TEXT, code TEXT, comment TEXT}
 	WHERE true
-	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, due_at = excluded.due_at,
+	ON CONFLICT (account, request, iccid) DO UPDATE SET phase = excluded.phase, carrier_due = excluded.carrier_due,
+		listener_due = excluded.listener_due,
 		lease_end = excluded.lease_end, lease = task.lease + 1,
 		attempt = CASE WHEN excluded.phase IN ('carrier', 'stuck') THEN task.attempt + 1 ELSE 0 END,
 		outcome = excluded.outcome, code = excluded.code, comment = excluded.comment, settled = excluded.settled,
@@ -269,22 +268,42 @@ func (st *settlement) moves() ([]move, error) {
 	return moves, nil
 }
 
+// needsAnswer reports whether an outcome takes more than the number of rows that
+// were written. What a refused unassign points its SIM back at must be read. And
+// only of what ended do the counts of the request tell that its task was there:
+// a row inserted in the place of one that was purged breaks their rule.
+func needsAnswer(o *license.Outcome) bool {
+	switch o.Verdict {
+	case license.Done:
+		return false
+	case license.Refused:
+		return o.Task.Action == license.Unassign
+	case license.Retry, license.Later, license.Stuck:
+	}
+	return true
+}
+
 // rows is the list of settleTasks.
 func (st *settlement) rows(moves []move) list {
 	n := len(st.given)
 	request, iccid, phase := make([]string, n), make([]string, n), make([]string, n)
 	outcome, code, comment := make([]string, n), make([]string, n), make([]string, n)
-	lease, due, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n)
+	lease, carrierDue, listenerDue, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, o := range st.given {
 		m := &moves[i]
 		request[i], iccid[i], lease[i] = string(o.Task.Request), string(o.Task.Device.ICCID), o.Task.Lease
-		phase[i], due[i], leaseEnd[i] = string(m.phase), micros(m.due), micros(m.until)
+		phase[i], leaseEnd[i] = string(m.phase), micros(m.until)
+		if m.phase == license.PhaseCarrier {
+			carrierDue[i] = micros(m.due)
+		} else {
+			listenerDue[i] = micros(m.due)
+		}
 		if o.Verdict == license.Done || o.Verdict == license.Refused {
 			outcome[i] = o.Verdict.String()
 		}
 		code[i], comment[i] = clean(o.Code, maxCode), clean(o.Comment, maxComment)
 	}
-	return list{request, iccid, lease, phase, due, leaseEnd, outcome, code, comment}
+	return list{request, iccid, lease, phase, carrierDue, listenerDue, leaseEnd, outcome, code, comment}
 }
 
 // tasks moves the tasks on, and learns which outcomes count.

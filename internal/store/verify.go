@@ -185,7 +185,7 @@ func (v verifier) tasks() error {
 // Leases that nobody would find when they end.
 const strayLeases = `SELECT t.request, r.sku FROM task t
 	LEFT JOIN request r ON r.account = $1 AND r.id = t.request
-	WHERE t.account = $1 AND t.lease_end > 0 AND (r.lease_end IS NULL OR t.due_at IS NOT NULL)
+	WHERE t.account = $1 AND t.lease_end > 0 AND (r.lease_end IS NULL OR t.carrier_due IS NOT NULL OR t.listener_due IS NOT NULL)
 	ORDER BY t.request LIMIT 100`
 
 func (v verifier) leases() error {

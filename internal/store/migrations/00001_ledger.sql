@@ -149,32 +149,37 @@ CREATE TABLE idempotency (
 );
 
 -- The work for one device of a request, and the outbox: settling moves a task
--- from carrier to listener, a delivered callback to ended. due_at is when anybody
--- may take it; leased, until lease_end, it is nobody's (NULL). lease is the fencing
+-- from carrier to listener, a delivered callback to ended. carrier_due is when
+-- anybody may take it to the carrier, listener_due when anybody may send its
+-- callback; both are NULL while it is leased, until lease_end, and where it is in
+-- another phase. So the ordinary course, in which all work is born leased, changes
+-- no column of an index, and PostgreSQL writes it in place. lease is the fencing
 -- number. attempt counts the asks of the carrier, then the attempts to call back.
 -- prior is, for an unassign, the request to point the SIM back at should the
 -- carrier refuse.
 CREATE TABLE task (
-	account   TEXT NOT NULL,
-	request   TEXT NOT NULL,
-	iccid     TEXT NOT NULL,
-	phase     TEXT NOT NULL CHECK (phase IN ('carrier', 'listener', 'ended', 'stuck')),
-	lease     BIGINT NOT NULL DEFAULT 1,
-	due_at    BIGINT,
-	lease_end BIGINT NOT NULL DEFAULT 0,
-	attempt   BIGINT NOT NULL DEFAULT 0,
-	round     BIGINT NOT NULL DEFAULT 0,
-	outcome   TEXT NOT NULL DEFAULT '' CHECK (outcome IN ('', 'done', 'refused')),
-	code      TEXT NOT NULL DEFAULT '',
-	comment   TEXT NOT NULL DEFAULT '',
-	prior     TEXT NOT NULL DEFAULT '',
-	settled   BIGINT NOT NULL DEFAULT 0,
-	status    BIGINT NOT NULL DEFAULT 0,
-	latency   BIGINT NOT NULL DEFAULT 0,
-	ended     BIGINT NOT NULL DEFAULT 0,
+	account      TEXT NOT NULL,
+	request      TEXT NOT NULL,
+	iccid        TEXT NOT NULL,
+	phase        TEXT NOT NULL CHECK (phase IN ('carrier', 'listener', 'ended', 'stuck')),
+	lease        BIGINT NOT NULL DEFAULT 1,
+	carrier_due  BIGINT,
+	listener_due BIGINT,
+	lease_end    BIGINT NOT NULL DEFAULT 0,
+	attempt      BIGINT NOT NULL DEFAULT 0,
+	round        BIGINT NOT NULL DEFAULT 0,
+	outcome      TEXT NOT NULL DEFAULT '' CHECK (outcome IN ('', 'done', 'refused')),
+	code         TEXT NOT NULL DEFAULT '',
+	comment      TEXT NOT NULL DEFAULT '',
+	prior        TEXT NOT NULL DEFAULT '',
+	settled      BIGINT NOT NULL DEFAULT 0,
+	status       BIGINT NOT NULL DEFAULT 0,
+	latency      BIGINT NOT NULL DEFAULT 0,
+	ended        BIGINT NOT NULL DEFAULT 0,
 	PRIMARY KEY (account, request, iccid)
 ) {clustered} {hot};
-CREATE INDEX task_due ON task (phase, due_at, account) WHERE due_at IS NOT NULL;
+CREATE INDEX task_carrier_due ON task (carrier_due, account) WHERE carrier_due IS NOT NULL;
+CREATE INDEX task_listener_due ON task (listener_due, account) WHERE listener_due IS NOT NULL;
 CREATE INDEX task_sim ON task (account, iccid);
 
 -- Attempts to call back that failed.
