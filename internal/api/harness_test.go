@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/google/uuid"
+
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/m2m"
@@ -98,8 +100,7 @@ func (h *harness) login(bearer, user string) string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	token := "bcce3ea6-fe4f-4952-bacf-" + strings.Repeat("0", 12-len(user)) + hexOf(user)
-	token = token[:36]
+	token := uuid.NewSHA1(uuid.Nil, []byte(app+"/"+user)).String()
 	err = h.records.PutSession(context.Background(), auth.Session{
 		Hash:        auth.HashSecret(auth.Secret(token)),
 		Application: app, User: user, Used: h.clock.Now(),
@@ -108,10 +109,6 @@ func (h *harness) login(bearer, user string) string {
 		h.t.Fatal(err)
 	}
 	return token
-}
-
-func hexOf(s string) string {
-	return strings.Map(func(r rune) rune { return rune("0123456789abcdef"[r%16]) }, s)
 }
 
 // answer is an answer, read.

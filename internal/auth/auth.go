@@ -175,7 +175,9 @@ type Config struct {
 type Authority struct {
 	cfg      Config
 	sessions uses
-	hashing  chan struct{} // bounds the memory and the processors that password checks take
+	tokens   memory[Application] // by token hash
+	opened   memory[Session]     // by session hash
+	hashing  chan struct{}       // bounds the memory and the processors that password checks take
 }
 
 // New makes an Authority.
@@ -221,6 +223,7 @@ func (a *Authority) Issue(ctx context.Context, key string, secret Secret, from s
 		app.Nonce, app.Issued = randomHex(a.cfg.Random, 16), now
 		app.TokenHash = HashSecret(deriveToken(secret, app.Nonce))
 		replaced, err := a.cfg.Records.ReplaceToken(ctx, app, old)
+		a.tokens.forget()
 		if err != nil {
 			return Token{}, fmt.Errorf("storing a token: %w", err)
 		}
@@ -249,7 +252,9 @@ func (a *Authority) Revoke(ctx context.Context, key string, secret Secret, token
 	}
 	old := app.Nonce
 	app.Nonce, app.Issued, app.TokenHash = "", time.Time{}, ""
-	if _, err := a.cfg.Records.ReplaceToken(ctx, app, old); err != nil {
+	_, err = a.cfg.Records.ReplaceToken(ctx, app, old)
+	a.tokens.forget()
+	if err != nil {
 		return fmt.Errorf("revoking a token: %w", err)
 	}
 	return nil
@@ -275,13 +280,19 @@ func (a *Authority) client(ctx context.Context, key string, secret Secret, from 
 // Bearer finds the application a bearer token belongs to. It fails with
 // ErrBearer.
 func (a *Authority) Bearer(ctx context.Context, token Secret) (application string, err error) {
-	app, err := a.cfg.Records.ApplicationByToken(ctx, HashSecret(token))
-	switch {
-	case errors.Is(err, license.ErrNotFound):
-		return "", ErrBearer
-	case err != nil:
-		return "", fmt.Errorf("looking a token up: %w", err)
-	case app.Disabled || !a.cfg.Clock.Now().Before(app.Issued.Add(a.cfg.TokenLife)):
+	hash, now := HashSecret(token), a.cfg.Clock.Now()
+	app, changes, known := a.tokens.get(hash, now)
+	if !known {
+		app, err = a.cfg.Records.ApplicationByToken(ctx, hash)
+		switch {
+		case errors.Is(err, license.ErrNotFound):
+			return "", ErrBearer
+		case err != nil:
+			return "", fmt.Errorf("looking a token up: %w", err)
+		}
+		a.tokens.set(hash, app, now, changes)
+	}
+	if app.Disabled || !now.Before(app.Issued.Add(a.cfg.TokenLife)) {
 		return "", ErrBearer
 	}
 	return app.Key, nil

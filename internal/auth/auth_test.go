@@ -51,10 +51,14 @@ func TestTokenOfTheHour(t *testing.T) {
 	if fresh.Value == first.Value || fresh.Expires != time.Hour {
 		t.Errorf("at the end of the hour the token is the same, or has %v left", fresh.Expires)
 	}
-	if _, err := a.Bearer(t.Context(), first.Value); !errors.Is(err, ErrBearer) {
-		t.Errorf("Bearer of the token before = %v, want ErrBearer", err)
+	if _, err := b.Bearer(t.Context(), first.Value); !errors.Is(err, ErrBearer) {
+		t.Errorf("Bearer of the token before, where it was replaced = %v, want ErrBearer", err)
 	}
-	c.pass(time.Hour)
+	c.pass(rememberFor)
+	if _, err := a.Bearer(t.Context(), first.Value); !errors.Is(err, ErrBearer) {
+		t.Errorf("Bearer of the token before, on the other node = %v, want ErrBearer", err)
+	}
+	c.pass(time.Hour - rememberFor)
 	if _, err := a.Bearer(t.Context(), fresh.Value); !errors.Is(err, ErrBearer) {
 		t.Errorf("Bearer after an hour to the letter = %v, want ErrBearer", err)
 	}
@@ -155,6 +159,7 @@ func TestClientRefusals(t *testing.T) {
 	if _, err := a.Issue(t.Context(), "app", "secret", ""); !errors.Is(err, ErrClient) {
 		t.Errorf("Issue for a disabled application = %v, want ErrClient", err)
 	}
+	c.pass(rememberFor)
 	if _, err := a.Bearer(t.Context(), token.Value); !errors.Is(err, ErrBearer) {
 		t.Errorf("Bearer of a disabled application = %v, want ErrBearer", err)
 	}
