@@ -9,11 +9,13 @@ import (
 	"github.com/simlatch/simlatch/internal/license"
 )
 
+// Grouped by the account itself, SQLite would walk through all tasks in the order
+// of their keys.
 const (
-	dueAtCarrier = `SELECT account, count(*), min(carrier_due) FROM task
-		WHERE carrier_due <= $1 GROUP BY account`
-	dueAtListener = `SELECT account, count(*), min(listener_due) FROM task
-		WHERE listener_due <= $1 GROUP BY account`
+	dueAtCarrier = `SELECT min(account), count(*), min(carrier_due) FROM task
+		WHERE carrier_due <= $1 GROUP BY account || ''`
+	dueAtListener = `SELECT min(account), count(*), min(listener_due) FROM task
+		WHERE listener_due <= $1 GROUP BY account || ''`
 )
 
 // DueAccounts names the accounts that have work due in a phase, and how much.

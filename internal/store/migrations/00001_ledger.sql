@@ -178,8 +178,11 @@ CREATE TABLE task (
 	ended        BIGINT NOT NULL DEFAULT 0,
 	PRIMARY KEY (account, request, iccid)
 ) {clustered} {hot};
+-- Who has work due, and what of one account is due.
 CREATE INDEX task_carrier_due ON task (carrier_due, account) WHERE carrier_due IS NOT NULL;
 CREATE INDEX task_listener_due ON task (listener_due, account) WHERE listener_due IS NOT NULL;
+CREATE INDEX task_carrier_share ON task (account, carrier_due) WHERE carrier_due IS NOT NULL;
+CREATE INDEX task_listener_share ON task (account, listener_due) WHERE listener_due IS NOT NULL;
 CREATE INDEX task_sim ON task (account, iccid);
 
 -- Attempts to call back that failed.
