@@ -20,6 +20,10 @@ func errAttr(err error) slog.Attr { return slog.Any("error", err) }
 // writes more goes alone.
 const maxGroup = 1000
 
+// heavyShare is how many times more a heavy call writes than may pass it while it
+// waits: enough for callbacks to flow, and little beside its own time.
+const heavyShare = 4
+
 var (
 	errClosed = errors.New("the store is closed")
 	// errBegin is nobody's fault in the group: another process is writing, or
@@ -159,12 +163,12 @@ func (g *group) withdraw(account license.AccountName, c *call) bool {
 
 // take takes the next calls out of the lines: one of each account in turn, as
 // long as they fit into one transaction, or a heavy one. While a heavy one waits,
-// others may write as much before it as it will: a client that sends one large
-// request after the other does not keep what was accepted from being done.
+// others may write a share of what it will before it: a client that sends one
+// large request after the other does not keep what was accepted from being done.
 func (g *group) take() (calls []*call, closed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if heavy := g.heavy.first(); heavy != nil && (g.light.first() == nil || g.passed >= heavy.weight) {
+	if heavy := g.heavy.first(); heavy != nil && (g.light.first() == nil || g.passed >= heavy.weight/heavyShare) {
 		g.passed = 0
 		return []*call{g.heavy.next()}, g.closed
 	}
