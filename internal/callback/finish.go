@@ -31,28 +31,36 @@ func (s *Sender) finish(ctx context.Context, done <-chan struct{}, wake <-chan s
 	}
 }
 
+// pend adds an ended attempt to what is to be written down; s.mu is held.
+func (s *Sender) pend(d license.Delivery) {
+	n := len(s.pending)
+	if n == 0 || len(s.pending[n-1]) == batch {
+		s.pending = append(s.pending, nil)
+		n++
+	}
+	s.pending[n-1] = append(s.pending[n-1], d)
+	s.woken()
+}
+
 // collect takes a batch of what is pending, if there are at least so many.
 func (s *Sender) collect(least int) []license.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.pending) < least {
+	if len(s.pending) == 0 || len(s.pending[0]) < least {
 		return nil
 	}
-	if len(s.pending) <= batch {
-		ended := s.pending
-		s.pending = make([]license.Delivery, 0, batch)
-		return ended
+	ended := s.pending[0]
+	s.pending[0] = nil // or the array would keep it alive
+	if s.pending = s.pending[1:]; len(s.pending) > 0 {
+		s.woken()
 	}
-	ended := s.pending[:batch:batch]
-	s.pending = append(make([]license.Delivery, 0, max(batch, len(s.pending))), s.pending[batch:]...)
-	s.woken()
 	return ended
 }
 
 // woken wakes those who wait for what is pending; s.mu is held.
 func (s *Sender) woken() {
 	notify(s.pended)
-	if len(s.pending) >= batch {
+	if len(s.pending[0]) == batch {
 		notify(s.filled)
 	}
 }

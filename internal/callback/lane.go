@@ -129,7 +129,7 @@ func (s *Sender) take(l *lane, callbacks []license.Callback) {
 		return
 	}
 	l.held += len(callbacks)
-	if l.head > 0 { // begin the queue anew, lest it grows at its end for ever
+	if l.head > len(l.queue)/2 { // begin the queue anew, lest it grows at its end for ever
 		n := copy(l.queue, l.queue[l.head:])
 		clear(l.queue[n:])
 		l.queue, l.head = l.queue[:n], 0
@@ -195,8 +195,7 @@ func (s *Sender) ended(l *lane, d license.Delivery, counted bool) {
 		return
 	}
 	s.metrics.attempts[d.Verdict].Inc()
-	s.pending = append(s.pending, d)
-	s.woken()
+	s.pend(d)
 	if d.Verdict == license.Unsent {
 		return
 	}
