@@ -75,6 +75,7 @@ type Sender struct {
 
 	mu      sync.Mutex // guards what follows, and the lanes' own fields
 	lanes   map[license.AccountName]*lane
+	held    int                  // of all lanes
 	pending [][]license.Delivery // ended attempts that are not written down yet, in batches; only the last may be filled
 	dues    dues
 	staff   func(*lane) // starts a worker; nil while Run is not running

@@ -12,8 +12,12 @@ const (
 	// batch is how many callbacks travel to or from the outbox at once.
 	batch = 500
 	// heldMost is how many callbacks a lane holds when its listener is quick
-	// enough for them: some batches, so that posting and writing down overlap.
-	heldMost = 20 * batch
+	// enough for them: many batches, since what finds no room is written as due
+	// and claimed again, which costs as much as a third of all else.
+	heldMost = 60 * batch
+	// heldTotal is how many all lanes hold, some 30 MiB of them. None takes more
+	// than a quarter of what is left at once, so that a newcomer finds some.
+	heldTotal = 200 * batch
 	// heldFailing is the same for a listener that keeps failing, but quickly.
 	heldFailing = 32
 	// failuresMost is how many attempts in a row may fail before a listener
@@ -78,7 +82,13 @@ func (s *Sender) room(l *lane) int {
 		begin := s.lease(timeout) - timeout
 		fit = int(min(int64(most), int64(workers)*int64(begin)/(2*int64(l.pace))))
 	}
-	return max(0, max(fit, workers)-l.held)
+	return max(0, min(max(fit, workers)-l.held, max(workers, (heldTotal-s.held)/4)))
+}
+
+// hold counts n callbacks more in the lane; s.mu is held.
+func (s *Sender) hold(l *lane, n int) {
+	l.held += n
+	s.held += n
 }
 
 // timeout is the lane's time for one attempt, as far as it is known.
@@ -108,7 +118,7 @@ func (s *Sender) Reserve(account license.AccountName, n int) int {
 		return 0 // born with an ordinary lease, they would be dropped unsent
 	}
 	k := max(0, min(n, s.room(l), batch))
-	l.held += k
+	s.hold(l, k)
 	return k
 }
 
@@ -118,7 +128,7 @@ func (s *Sender) Give(account license.AccountName, reserved int, callbacks []lic
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lane(account)
-	l.held -= reserved
+	s.hold(l, -reserved)
 	s.take(l, callbacks)
 }
 
@@ -128,7 +138,7 @@ func (s *Sender) take(l *lane, callbacks []license.Callback) {
 		s.drop(callbacks)
 		return
 	}
-	l.held += len(callbacks)
+	s.hold(l, len(callbacks))
 	if l.head > len(l.queue)/2 { // begin the queue anew, lest it grows at its end for ever
 		n := copy(l.queue, l.queue[l.head:])
 		clear(l.queue[n:])
@@ -233,7 +243,7 @@ func (s *Sender) judge(l *lane, delivered bool) {
 // half of what the lane can hold is free while the outbox has more for it. s.mu
 // is held.
 func (s *Sender) release(l *lane) {
-	l.held--
+	s.hold(l, -1)
 	if l.backlog && s.room(l) >= l.held {
 		l.backlog = false
 		notify(s.wake)

@@ -65,7 +65,7 @@ func (s *Sender) close() {
 	for _, l := range s.lanes {
 		rest := l.queue[l.head:]
 		s.drop(rest)
-		l.held -= len(rest)
+		s.hold(l, -len(rest))
 		l.queue, l.head, l.backlog = nil, 0, false
 	}
 }
@@ -122,7 +122,7 @@ func (s *Sender) share(ctx context.Context, due license.Due) (more bool, err err
 	l := s.lane(due.Account)
 	limit := min(due.Count, s.room(l), batch)
 	l.backlog = due.Count > limit
-	l.held += limit
+	s.hold(l, limit)
 	timeout := s.timeout(l)
 	s.mu.Unlock()
 	if limit <= 0 {
@@ -134,7 +134,7 @@ func (s *Sender) share(ctx context.Context, due license.Due) (more bool, err err
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.held -= limit
+	s.hold(l, -limit)
 	s.take(l, callbacks)
 	// Fewer than asked for: another node is at them.
 	more = len(callbacks) == limit && l.backlog && s.room(l) > 0
