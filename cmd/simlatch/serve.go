@@ -79,7 +79,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.Int("callback-attempts", 4, "`number` of attempts of a callback in all")
 	own.Int("max-devices", server.DefaultMaxDevices, "the largest `number` of devices in a request")
 	own.Float64("rate-limit", 0, "`calls` a second that an application may make on all nodes together; 0 is no limit")
-	own.String("login-lock", string(auth.LockSlow), "after many failed logins: `slow` delays more and more, reference locks until 'simlatch user unlock'")
+	own.String("login-lock", string(auth.LockSlow), "after many failed logins: `slow` delays more and more, reference locks until 'simlatch user unlock', or 'application unlock' for a key")
 	own.Int("workers", 4, "`number` of calls to the carrier at once; 0 makes a node that only serves")
 	own.Duration("retention", server.DefaultRetention, "how long ended work is kept")
 	own.Duration("grace", server.DefaultGrace, "how long what is in flight may take to end at shutdown")
