@@ -178,7 +178,12 @@ type caller struct {
 // login gets a token and a session with the credentials of goodSeed.
 func (r *running) login(t *testing.T) *caller {
 	t.Helper()
-	c := &caller{t: t, url: r.URL()}
+	return login(t, r.URL())
+}
+
+func login(t *testing.T, node string) *caller {
+	t.Helper()
+	c := &caller{t: t, url: node}
 	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url+"/api/ts/v1/oauth2/token",
 		strings.NewReader(url.Values{"grant_type": {"client_credentials"}}.Encode()))
 	if err != nil {

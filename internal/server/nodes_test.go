@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -349,13 +350,15 @@ func (c *nodeClock) After(d time.Duration) <-chan time.Time { return time.After(
 
 // ledgerListener is a listener that keeps account of the callbacks it got.
 type ledgerListener struct {
-	mu     sync.Mutex // guards what follows
-	told   map[string]int
-	lost   map[string]int // whose sender was gone before the answer
-	all    int            // answered
-	open   int            // held back
-	holder chan struct{}  // while answers are held back
-	faults []string
+	mu      sync.Mutex // guards what follows
+	told    map[string]int
+	lost    map[string]int // whose sender was gone before the answer
+	all     int            // answered
+	open    int            // held back
+	holder  chan struct{}  // while answers are held back
+	refuses bool           // everything
+	refused int            // so often
+	faults  []string
 }
 
 // newLedgerListener starts a listener and registers it.
@@ -383,6 +386,11 @@ func (l *ledgerListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	iccid := m.DeviceIDs[0].ID
+	if l.refuses {
+		l.refused++
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	if hold := l.holder; hold != nil {
 		l.open++
 		l.mu.Unlock()
@@ -422,6 +430,19 @@ func (l *ledgerListener) held() int {
 	return l.open
 }
 
+// refuse makes the listener refuse everything, or nothing any more.
+func (l *ledgerListener) refuse(all bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refuses = all
+}
+
+func (l *ledgerListener) refusals() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
+}
+
 func (l *ledgerListener) answered() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -432,6 +453,30 @@ func (l *ledgerListener) answered() int {
 func (l *ledgerListener) wait(t *testing.T, n int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d callbacks came", n), func() bool { return l.answered() >= n })
+}
+
+// atLeast waits until each of the devices was told of as often as it is named.
+func (l *ledgerListener) atLeast(t *testing.T, iccids []string) {
+	t.Helper()
+	want := map[string]int{}
+	for _, iccid := range iccids {
+		want[iccid]++
+	}
+	eventually(t, fmt.Sprintf("callbacks of %d devices came", len(iccids)), func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for iccid, n := range want {
+			if l.told[iccid] < n {
+				return false
+			}
+		}
+		return true
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, fault := range l.faults {
+		t.Errorf("a callback of no success: %s", fault)
+	}
 }
 
 // each checks that each of the devices was told of once, beside what was lost
@@ -461,9 +506,10 @@ func (l *ledgerListener) each(t *testing.T, iccids []string, killed bool) {
 
 // node is a node in a process of its own.
 type node struct {
-	cmd  *exec.Cmd
-	url  string
-	once sync.Once
+	cmd   *exec.Cmd
+	url   string
+	once  sync.Once
+	ended error
 }
 
 // nodeSettings are what runNode is told.
@@ -481,13 +527,27 @@ func startNode(t *testing.T, cfg Config, carrier string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runProcess(t, "node", &exec.Cmd{Path: self, Args: []string{"node"}, Env: append(os.Environ(), nodeVariable+"="+string(settings))})
+}
+
+// runProcess starts a node. The last word of the first line that it prints is its
+// address.
+func runProcess(t *testing.T, name string, cmd *exec.Cmd) *node {
+	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "node.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = log.Close() })
-	n := &node{cmd: &exec.Cmd{Path: self, Args: []string{"node"}, Stderr: log, Env: append(os.Environ(), nodeVariable+"="+string(settings))}}
-	// It ends with this process, when its input does.
+	t.Cleanup(func() {
+		if t.Failed() {
+			text, _ := os.ReadFile(log.Name()) // as much as there is
+			t.Logf("the end of the log of %s:\n%s", name, text[max(0, len(text)-4000):])
+		}
+		_ = log.Close()
+	})
+	cmd.Stderr = log
+	n := &node{cmd: cmd}
+	// A node of this program ends with this process, when its input does.
 	if _, err := n.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -504,19 +564,35 @@ func startNode(t *testing.T, cfg Config, carrier string) *node {
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		n.kill()
-		text, _ := os.ReadFile(log.Name()) // as much as there is
-		t.Fatalf("a node ended before it was ready: %s", text)
+		t.Fatalf("%s ended before it was ready", name)
 	}
-	n.url = strings.TrimSpace(line)
+	words := strings.Fields(line)
+	n.url = words[len(words)-1]
 	return n
 }
 
 // kill ends the process as a power cut would, and waits until it is gone.
 func (n *node) kill() {
-	n.once.Do(func() {
-		_ = n.cmd.Process.Kill() // it may have ended
-		_ = n.cmd.Wait()         // says that it was killed
-	})
+	_ = n.cmd.Process.Kill() // it may have ended
+	_ = n.wait()             // says that it was killed
+}
+
+// end ends the process as an operator would.
+func (n *node) end(t *testing.T) {
+	t.Helper()
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(patience, func() { _ = n.cmd.Process.Kill() }) // it may have ended
+	defer late.Stop()
+	if err := n.wait(); err != nil {
+		t.Errorf("a node that was told to end: %v", err)
+	}
+}
+
+func (n *node) wait() error {
+	n.once.Do(func() { n.ended = n.cmd.Wait() })
+	return n.ended
 }
 
 // runNode is a process that startNode has started.
