@@ -13,7 +13,8 @@
 //
 // Callbacks come leased. One whose lease can no longer cover an attempt is let
 // go unsent: it falls due again when its lease ends, and no attempt is counted.
-// A crash costs nothing either, so each callback arrives at least once.
+// A sender that is told to end makes due at once what it has not sent. A crash
+// costs nothing either, so each callback arrives at least once.
 package callback
 
 import (
@@ -37,6 +38,8 @@ type Outbox interface {
 	DueAccounts(ctx context.Context, phase license.Phase, now time.Time) ([]license.Due, error)
 	ClaimCallbacks(ctx context.Context, c license.ClaimParams) ([]license.Callback, error)
 	FinishCallbacks(ctx context.Context, now time.Time, out []license.Delivery) error
+	// GiveCallbacksBack makes leased callbacks due at now, and says how many.
+	GiveCallbacksBack(ctx context.Context, now time.Time, callbacks []license.Callback) (int, error)
 	// Listener gives license.ErrNotFound when none is registered.
 	Listener(ctx context.Context, account license.AccountName, service string) (license.Listener, error)
 	// ListenerChanges rises whenever this process changes a listener.
@@ -72,6 +75,7 @@ type Sender struct {
 	wake      chan struct{} // holds at most one: look for due callbacks now
 	pended    chan struct{} // holds at most one: there is something to write down
 	filled    chan struct{} // holds at most one: there is a batch to write down
+	kept      chan struct{} // holds at most one: all promises are kept, at the end
 
 	mu      sync.Mutex // guards what follows, and the lanes' own fields
 	lanes   map[license.AccountName]*lane
@@ -79,6 +83,9 @@ type Sender struct {
 	pending [][]license.Delivery // ended attempts that are not written down yet, in batches; only the last may be filled
 	dues    dues
 	staff   func(*lane) // starts a worker; nil while Run is not running
+
+	promised int                // reserved, and not given yet
+	unsent   []license.Callback // left at the end, to be given back
 }
 
 // New makes a sender. It refuses a Config that cannot work.
@@ -121,6 +128,7 @@ func New(cfg Config) (*Sender, error) {
 		wake:      make(chan struct{}, 1),
 		pended:    make(chan struct{}, 1),
 		filled:    make(chan struct{}, 1),
+		kept:      make(chan struct{}, 1),
 		lanes:     make(map[license.AccountName]*lane),
 	}, nil
 }

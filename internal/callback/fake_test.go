@@ -30,6 +30,7 @@ type outbox struct {
 	claims    []license.ClaimParams
 	finished  []license.Delivery
 	batches   []int
+	given     []time.Time // when callbacks were given back, each
 }
 
 type row struct {
@@ -112,6 +113,25 @@ func (o *outbox) FinishCallbacks(_ context.Context, _ time.Time, out []license.D
 	return nil
 }
 
+func (o *outbox) GiveCallbacksBack(ctx context.Context, now time.Time, callbacks []license.Callback) (given int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := errors.Join(ctx.Err(), o.failing("give back")); err != nil {
+		return 0, err
+	}
+	for _, c := range callbacks {
+		for _, r := range o.rows {
+			if r.callback.Request == c.Request && r.callback.Device == c.Device && r.callback.Lease == c.Lease && !r.ended {
+				r.due = now
+				r.callback.Lease++
+				o.given = append(o.given, time.Now())
+				given++
+			}
+		}
+	}
+	return given, nil
+}
+
 func (o *outbox) Listener(_ context.Context, account license.AccountName, service string) (license.Listener, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -186,6 +206,13 @@ func (o *outbox) deliveries() []license.Delivery {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.Clone(o.finished)
+}
+
+// back lists when callbacks were given back.
+func (o *outbox) back() []time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.given)
 }
 
 func (o *outbox) setFault(f func(op string) error) {

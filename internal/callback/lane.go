@@ -119,6 +119,7 @@ func (s *Sender) Reserve(account license.AccountName, n int) int {
 	}
 	k := max(0, min(n, s.room(l), batch))
 	s.hold(l, k)
+	s.promised += k
 	return k
 }
 
@@ -130,6 +131,9 @@ func (s *Sender) Give(account license.AccountName, reserved int, callbacks []lic
 	l := s.lane(account)
 	s.hold(l, -reserved)
 	s.take(l, callbacks)
+	if s.promised -= reserved; s.staff == nil && s.promised <= 0 {
+		notify(s.kept)
+	}
 }
 
 // take puts callbacks into the lane's queue; s.mu is held.
@@ -156,10 +160,14 @@ func (s *Sender) hire(l *lane) {
 	}
 }
 
-// drop lets callbacks go unsent: they fall due when their leases end. s.mu is
-// held.
+// drop lets callbacks go unsent: they fall due when their leases end, or at once
+// when the sender is ending. s.mu is held.
 func (s *Sender) drop(callbacks []license.Callback) {
 	s.metrics.dropped.Add(float64(len(callbacks)))
+	if s.staff == nil {
+		s.unsent = append(s.unsent, callbacks...)
+		return
+	}
 	for i := range callbacks {
 		s.dues.add(callbacks[i].Until)
 	}
@@ -175,6 +183,10 @@ func (s *Sender) work(ctx, posts context.Context, l *lane) {
 			return
 		}
 		d, ok := s.attempt(ctx, posts, l, c, buf[:])
+		if !ok && ctx.Err() != nil {
+			s.leave(l, c)
+			continue
+		}
 		s.ended(l, d, ok)
 	}
 }

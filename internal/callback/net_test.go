@@ -218,6 +218,10 @@ func (*null) ClaimCallbacks(context.Context, license.ClaimParams) ([]license.Cal
 	return nil, nil
 }
 
+func (*null) GiveCallbacksBack(context.Context, time.Time, []license.Callback) (int, error) {
+	return 0, nil
+}
+
 func (n *null) FinishCallbacks(_ context.Context, _ time.Time, out []license.Delivery) error {
 	if n.ended.Add(int64(len(out))) == n.want {
 		close(n.enough)

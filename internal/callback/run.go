@@ -13,9 +13,9 @@ import (
 // to write down how the last attempts went.
 const lastFlush = 5 * time.Second
 
-// Run delivers callbacks until ctx ends. Then it claims nothing more, lets posts
-// in flight end within the grace period, writes down how they ended and returns,
-// always nil after that. What was not sent falls due again when its lease ends.
+// Run delivers callbacks until ctx ends. Then it claims nothing more, gives back
+// what was not sent, lets posts in flight end within the grace period, writes
+// down how they ended and returns, always nil after that.
 func (s *Sender) Run(ctx context.Context) error {
 	posts, cutPosts := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutPosts()
@@ -35,6 +35,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	s.claim(ctx)
 
 	s.close()
+	finisher.Go(func() { s.giveBack(flushes, done) })
 	grace := time.AfterFunc(s.cfg.Grace, cutPosts)
 	workers.Wait()
 	grace.Stop()
@@ -129,6 +130,9 @@ func (s *Sender) share(ctx context.Context, due license.Due) (more bool, err err
 		return false, nil
 	}
 	now := s.cfg.Clock.Now()
+	// Cut off, it might have leased what nobody then knows of.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Grace)
+	defer cancel()
 	callbacks, err := s.cfg.Outbox.ClaimCallbacks(ctx, license.ClaimParams{
 		Account: due.Account, Now: now, Until: now.Add(s.lease(timeout)), Limit: limit,
 	})

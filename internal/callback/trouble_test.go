@@ -92,7 +92,59 @@ func TestShutdown(t *testing.T) {
 		if n := b.Reserve(testAccount, 1); n != 0 {
 			t.Errorf("Reserve gave room for %d after the end", n)
 		}
+		if back := b.out.back(); len(back) != 9 || back[7].Sub(start) != 0 || back[8].Sub(start) != 3*time.Second {
+			t.Errorf("given back at %v, want eight at once, at %v, and the one that was cut off after the grace period", back, start)
+		}
 		b.Give(testAccount, 0, b.out.addLeased(testAccount, 1, time.Now().Add(time.Hour)))
+	})
+}
+
+// TestGiveAtTheEnd has callbacks come, for room that was reserved before, when
+// the sender is told to end.
+func TestGiveAtTheEnd(t *testing.T) {
+	for name, away := range map[string]error{"": nil, "while the store is away": errors.New("away")} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, Config{}, func(t *testing.T, b *bench) {
+				b.out.setFault(func(op string) error {
+					if op == "give back" {
+						return away
+					}
+					return nil
+				})
+				n := b.Reserve(testAccount, 5)
+				start := time.Now()
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					b.stop()
+				}()
+				advance(time.Second)
+				b.Give(testAccount, n, b.out.addLeased(testAccount, 5, time.Now().Add(20*time.Second)))
+				<-ended
+				if took := time.Since(start); took != time.Second {
+					t.Errorf("shutdown took %s, want until the callbacks came", took)
+				}
+				want := 5
+				if away != nil {
+					want = 0
+				}
+				if back := b.out.back(); len(back) != want {
+					t.Errorf("%d callbacks were given back, want %d", len(back), want)
+				}
+			})
+		})
+	}
+}
+
+// TestGiveNeverComes has room reserved for callbacks that do not come.
+func TestGiveNeverComes(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, b *bench) {
+		b.Reserve(testAccount, 5)
+		start := time.Now()
+		b.stop()
+		if took := time.Since(start); took != lastFlush {
+			t.Errorf("shutdown took %s, want %s", took, lastFlush)
+		}
 	})
 }
 

@@ -24,6 +24,8 @@ func (i idle) SettleTasks(_ context.Context, p license.SettleParams) (license.Se
 	return license.Settled{Counted: len(p.Outcomes)}, nil
 }
 
+func (idle) GiveTasksBack(context.Context, time.Time, []license.Task) (int, error) { return 0, nil }
+
 func (idle) Provision(_ context.Context, tasks []license.Task) ([]license.Outcome, error) {
 	return all(tasks, license.Done), nil
 }

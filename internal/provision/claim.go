@@ -155,6 +155,9 @@ func (c *claimer) claimAll(ctx context.Context) {
 // claim takes up to n tasks of an account, for which room is reserved.
 func (c *claimer) claim(ctx context.Context, account license.AccountName, n int) (int, error) {
 	now := c.cfg.Clock.Now()
+	// Cut off, it might have leased what nobody then knows of.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Grace)
+	defer cancel()
 	tasks, err := c.cfg.Queue.ClaimTasks(ctx, license.ClaimParams{
 		Account: account, Now: now, Until: now.Add(c.cfg.Lease), Limit: n,
 	})

@@ -22,6 +22,8 @@ type ledger struct {
 	lookTime time.Duration                    // what a look costs
 	lookErr  func() error
 
+	refuseBack func() error // what giving back fails with
+
 	mu     sync.Mutex // guards what follows
 	rows   map[string]*row
 	looks  []time.Time
@@ -165,6 +167,39 @@ func (l *ledger) SettleTasks(ctx context.Context, p license.SettleParams) (licen
 		l.mixed++
 	}
 	return s, nil
+}
+
+func (l *ledger) GiveTasksBack(ctx context.Context, now time.Time, tasks []license.Task) (given int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if l.refuseBack != nil {
+		if err := l.refuseBack(); err != nil {
+			return 0, err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range tasks {
+		if r := l.rows[t.Key()]; r.phase == license.PhaseCarrier && r.task.Lease == t.Lease {
+			r.due = now
+			r.task.Lease++
+			given++
+		}
+	}
+	return given, nil
+}
+
+// dueSince is how many tasks at the carrier fell due between a time and now.
+func (l *ledger) dueSince(t time.Time) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.rows {
+		if r.phase == license.PhaseCarrier && !r.due.Before(t) && !r.due.After(time.Now()) {
+			n++
+		}
+	}
+	return n
 }
 
 // takeOver is another worker that claims everything held.

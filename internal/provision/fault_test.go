@@ -244,6 +244,7 @@ func TestShutdown(t *testing.T) {
 			b := start(t, newLedger(), &asked{answer: answer(3 * time.Second)}, func(c *Config) { c.Callers = 2 })
 			b.give(large, "r1", 2000)
 			pass(time.Second)
+			begin := time.Now()
 			if err := b.end(t); err != nil {
 				t.Errorf("Run = %v", err)
 			}
@@ -252,6 +253,9 @@ func TestShutdown(t *testing.T) {
 			}
 			if n := len(b.carrier.asks()); n != 2 {
 				t.Errorf("%d calls, want no new one", n)
+			}
+			if due := b.ledger.dueSince(begin); due != 1000 {
+				t.Errorf("%d tasks are due since Run was told to end, want those that were not begun", due)
 			}
 			if n := b.Reserve(large, 5); n != 0 {
 				t.Errorf("Reserve after the end = %d, want 0", n)
@@ -300,6 +304,35 @@ func TestShutdown(t *testing.T) {
 			}
 		})
 	})
+	for name, refusal := range map[string]error{
+		"tasks that come late are given back":        nil,
+		"tasks that cannot be given back are left":   &license.UnavailableError{Err: errors.New("gone")},
+		"tasks that cannot be given back, strangely": errors.New("strange"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLedger()
+				l.refuseBack = func() error { return refusal }
+				b := start(t, l, &asked{}, nil)
+				room := b.Reserve(large, 50)
+				begin := time.Now()
+				b.stop()
+				pass(time.Second)
+				b.Give(large, room, l.tasks(large, "r1", 40, 20*time.Second))
+				if err := b.end(t); err != nil || time.Since(begin) != time.Second {
+					t.Errorf("Run = %v after %v, want nil when the tasks have come", err, time.Since(begin))
+				}
+				want := 40
+				if refusal != nil {
+					want = 0
+				}
+				if due := l.dueSince(begin); due != want {
+					t.Errorf("%d tasks are due, want %d", due, want)
+				}
+				b.empty(t)
+			})
+		})
+	}
 	t.Run("at rest", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := start(t, newLedger(), &asked{}, nil)

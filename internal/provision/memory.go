@@ -21,14 +21,16 @@ type room struct {
 	callers  int
 	window   time.Duration // within which a task taken now should reach the carrier
 	freed    chan struct{} // signalled when there is more room
+	kept     chan struct{} // signalled when all promises are kept, once closed
 
-	mu     sync.Mutex // guards what follows
-	limit  int
-	total  int
-	held   map[license.AccountName]int
-	tasks  float64 // of a call, moving average
-	took   float64 // seconds of a call, moving average
-	closed bool
+	mu       sync.Mutex // guards what follows
+	limit    int
+	total    int
+	promised int // reserved, and not given yet
+	held     map[license.AccountName]int
+	tasks    float64 // of a call, moving average
+	took     float64 // seconds of a call, moving average
+	closed   bool
 }
 
 // accountShare is how many times the free room one account may hold.
@@ -42,6 +44,7 @@ func newRoom(capacity, callers int, window time.Duration) *room {
 	return &room{
 		capacity: capacity, callers: callers, window: window,
 		freed: make(chan struct{}, 1),
+		kept:  make(chan struct{}, 1),
 		limit: capacity, // until the pace is known
 		held:  map[license.AccountName]int{},
 	}
@@ -63,6 +66,7 @@ func (r *room) reserve(account license.AccountName, n, least int) int {
 		return 0
 	}
 	r.total += n
+	r.promised += n
 	r.held[account] += n
 	return n
 }
@@ -73,12 +77,17 @@ func (r *room) release(account license.AccountName, n int) {
 		return
 	}
 	r.mu.Lock()
+	r.free(account, n)
+	r.mu.Unlock()
+	signal(r.freed)
+}
+
+// free is release; r.mu is held.
+func (r *room) free(account license.AccountName, n int) {
 	r.total -= n
 	if r.held[account] -= n; r.held[account] <= 0 {
 		delete(r.held, account)
 	}
-	r.mu.Unlock()
-	signal(r.freed)
 }
 
 // claimable is how many tasks each of so many accounts should claim, and the
@@ -135,7 +144,8 @@ type lines struct {
 	mu     sync.Mutex // guards what follows
 	filled sync.Cond
 	of     map[license.AccountName]*line
-	turn   []*line // those with tasks, next first
+	turn   []*line        // those with tasks, next first
+	left   []license.Task // what there was and what has come, once closed
 	closed bool
 }
 
@@ -152,7 +162,7 @@ func newLines() *lines {
 }
 
 // add puts tasks of an account at the end of its line; they are the line's from
-// then on. It reports false, and takes nothing, once the lines are closed.
+// then on. It reports false once the lines are closed, and leaves them over.
 func (l *lines) add(account license.AccountName, tasks []license.Task) bool {
 	if len(tasks) == 0 {
 		return true
@@ -161,6 +171,7 @@ func (l *lines) add(account license.AccountName, tasks []license.Task) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
+		l.left = append(l.left, tasks...)
 		return false
 	}
 	a := l.of[account]
@@ -206,18 +217,18 @@ func (l *lines) next() ([]license.Task, bool) {
 	return batch, true
 }
 
-// close ends waiting and taking, and returns how many tasks are left.
-func (l *lines) close() (left int) {
+// close ends waiting and taking, and leaves over what there is.
+func (l *lines) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
 	for _, a := range l.turn {
 		for _, g := range a.groups {
-			left += len(g)
+			l.left = append(l.left, g...)
 		}
 	}
+	l.of, l.turn = nil, nil
 	l.filled.Broadcast()
-	return left
 }
 
 // pending are the outcomes that wait to be settled.

@@ -9,7 +9,8 @@
 //
 // Silence is not refusal: whatever a carrier leaves unknown is asked again under
 // the same key, and after a day left to an operator. Whatever the worker itself
-// loses falls due again when its lease ends.
+// loses falls due again when its lease ends; what it has not begun when it is told
+// to end, at once.
 //
 // The times of tasks are read from a license.Clock, which a sandbox turns; the
 // pace of the machinery (polling, timeouts, waiting for the store) is real.
@@ -47,6 +48,8 @@ type Queue interface {
 	DueAccounts(ctx context.Context, phase license.Phase, now time.Time) ([]license.Due, error)
 	ClaimTasks(ctx context.Context, c license.ClaimParams) ([]license.Task, error)
 	SettleTasks(ctx context.Context, p license.SettleParams) (license.Settled, error)
+	// GiveTasksBack makes leased tasks due at now, and says how many.
+	GiveTasksBack(ctx context.Context, now time.Time, tasks []license.Task) (int, error)
 }
 
 // Sink takes the callbacks that settling gives; the callback sender.
@@ -178,9 +181,9 @@ func (w *Worker) Give(account license.AccountName, reserved int, tasks []license
 		tasks = tasks[:max(reserved, 0)]
 	}
 	if !w.lines.add(account, tasks) {
-		tasks = nil // ending: as above
+		tasks = nil // ending: they are given back
 	}
-	w.room.release(account, reserved-len(tasks))
+	w.room.given(account, reserved, len(tasks))
 }
 
 // Wake says that tasks are due that nobody holds.
@@ -194,11 +197,11 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Run works until ctx ends; then it claims and begins nothing more, lets calls
-// in flight end within the grace period, settles what they gave and returns
-// when all its goroutines have ended. The error says that the store could not
-// settle the last outcomes in time: their tasks will be asked for again. Run can
-// be called once.
+// Run works until ctx ends; then it claims and begins nothing more, gives back
+// what it has not begun, lets calls in flight end within the grace period,
+// settles what they gave and returns when all its goroutines have ended. The
+// error says that the store could not settle the last outcomes in time: their
+// tasks will be asked for again. Run can be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	calls, cancelCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelCalls()
@@ -219,9 +222,8 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	<-ctx.Done()
 	w.room.close()
-	if n := w.lines.close(); n > 0 {
-		w.cfg.Logger.Info("ending with tasks the carrier was not asked for; they fall due when their leases end", "tasks", n)
-	}
+	w.lines.close()
+	settler.Go(func() { w.giveBack(settling) })
 	w.pending.unbound() // a store out of reach must not hold calls up now
 	grace := time.AfterFunc(w.cfg.Grace, cancelCalls)
 	defer grace.Stop()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -169,12 +170,89 @@ func TestNodesKilled(t *testing.T) {
 	})
 }
 
+// longLease makes leases longer than any test, two hours, but for those of tasks
+// that the node is given as it accepts them.
+const longLease = time.Hour // of a callback's timeout
+
+// TestNodesEndInOrder ends two nodes that have more leased than they can begin,
+// one at the carrier and one at the listener. A third takes it over at once.
+func TestNodesEndInOrder(t *testing.T) {
+	onManyNodes(t, func(t *testing.T, cfg Config) {
+		const requests, devices = 4, 50
+		withFleet(t, &cfg, 2*requests*devices)
+		cfg.Grace, cfg.CallbackTimeout = time.Second/2, longLease
+		front, slow := cfg, cfg
+		front.ServeOnly = true                        // so that tasks must be claimed
+		slow.Provisioner, slow.Workers = hanging{}, 1 // which has one request then
+		accepts, atCarrier := startServer(t, front), startServer(t, slow)
+		c := accepts.login(t)
+		l := newLedgerListener(t, c)
+		l.hold()
+		leased := func(phase license.Phase) func() bool {
+			return func() bool { return leases(t, cfg)[phase] == requests*devices }
+		}
+		for i := range requests {
+			c.license("assign", fleet(i*devices, devices)...)
+		}
+		eventually(t, "all is leased at the carrier", leased(license.PhaseCarrier))
+		atListener := startServer(t, cfg)
+		c.url = atListener.URL()
+		for i := range requests {
+			c.license("assign", fleet((requests+i)*devices, devices)...)
+		}
+		eventually(t, "all is leased at the listener", leased(license.PhaseListener))
+		eventually(t, "callbacks are on their way", func() bool { return l.held() > 0 })
+		survivor := startServer(t, cfg)
+		for _, node := range []*running{accepts, atCarrier, atListener} {
+			if err := node.end(); err != nil {
+				t.Errorf("Run = %v", err)
+			}
+		}
+		l.release()
+		l.wait(t, 2*requests*devices)
+		if err := survivor.end(); err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		l.each(t, fleet(0, 2*requests*devices), true)
+		settled(t, cfg, 2*requests*devices)
+	})
+}
+
+// leases counts the leases on tasks in each phase.
+func leases(t *testing.T, cfg Config) map[license.Phase]int {
+	t.Helper()
+	db, err := sql.Open("pgx", cfg.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(t.Context(), "SELECT phase, count(*) FROM task WHERE lease_end > 0 GROUP BY phase")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	count := map[license.Phase]int{}
+	for rows.Next() {
+		var phase license.Phase
+		var n int
+		if err := rows.Scan(&phase, &n); err != nil {
+			t.Fatal(err)
+		}
+		count[phase] = n
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return count
+}
+
 // TestRollingRestart ends and starts one node after the other under load. What
-// a node had leased and not begun when it ended waits for the end of the lease.
+// a node had leased and not begun when it ended, others do at once.
 func TestRollingRestart(t *testing.T) {
 	onManyNodes(t, func(t *testing.T, cfg Config) {
 		const clients, chunks, chunk = 3, 400, 2
 		withFleet(t, &cfg, clients*chunks*chunk)
+		cfg.CallbackTimeout = longLease
 		var urls [3]atomic.Value
 		var nodes [len(urls)]*running
 		start := func(i int) {
@@ -223,9 +301,9 @@ func TestRollingRestart(t *testing.T) {
 				t.Errorf("Run = %v", err)
 			}
 		}
-		later := &nodeClock{}
-		later.shift.Store(int64(time.Minute)) // beyond every lease
-		cfg.Clock = later
+		if left := leases(t, cfg); len(left) > 0 {
+			t.Errorf("nodes that ended in order left leases: %v", left)
+		}
 		last := startServer(t, cfg)
 		l.wait(t, len(asked))
 		if err := last.end(); err != nil {

@@ -49,6 +49,7 @@ func TestModel(t *testing.T) {
 				"claim":    m.claimSome,
 				"settle":   m.settleSome,
 				"lose":     m.loseWorker,
+				"return":   m.endWorker,
 				"deliver":  m.deliver,
 				"resend":   m.resend,
 				"wait": func(rt *rapid.T) {
@@ -205,6 +206,19 @@ func (m *machine) apply(list []license.Outcome) {
 
 // loseWorker forgets what was claimed: the leases run out by themselves.
 func (m *machine) loseWorker(*rapid.T) { m.held, m.calls = nil, nil }
+
+// endWorker gives back what was claimed, also what it had lost meanwhile.
+func (m *machine) endWorker(rt *rapid.T) {
+	if _, err := m.s.GiveTasksBack(m.t.Context(), m.now, m.held); err != nil {
+		rt.Fatalf("GiveTasksBack: %v", err)
+	}
+	if _, err := m.s.GiveCallbacksBack(m.t.Context(), m.now, m.calls); err != nil {
+		rt.Fatalf("GiveCallbacksBack: %v", err)
+	}
+	if rapid.Bool().Draw(rt, "forget") {
+		m.held, m.calls = nil, nil
+	}
+}
 
 func (m *machine) deliver(rt *rapid.T) {
 	for _, c := range m.calls {
