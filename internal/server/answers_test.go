@@ -79,12 +79,12 @@ func checkRefusal(t *testing.T, c net.Conn, sent string, status int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = resp.Body.Close() }()
 	checkJSONError(t, resp, status)
 }
 
 func checkJSONError(t *testing.T, resp *http.Response, status int) {
 	t.Helper()
-	defer func() { _ = resp.Body.Close() }()
 	var body struct{ ErrorCode, ErrorMessage string }
 	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil || body.ErrorCode == "" || body.ErrorMessage == "" {
 		t.Errorf("the body: %+v, %v", body, err)
@@ -111,6 +111,7 @@ func TestHeadersOverHTTP2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = resp.Body.Close() }()
 	if resp.Proto != "HTTP/2.0" {
 		t.Errorf("the protocol is %s", resp.Proto)
 	}
