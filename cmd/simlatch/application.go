@@ -112,8 +112,8 @@ func newApplicationRotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate KEY",
 		Short: "Give an application a new secret and print it, once",
-		Long: `Give an application a new secret and print it, once. The old secret, and the
-token bought with it, stop working at once.` + onDatabase,
+		Long: `Give an application a new secret and print it, once. The old secret stops
+working at once, and the token bought with it within a second.` + onDatabase,
 		Example: `  simlatch application rotate billing`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
