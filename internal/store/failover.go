@@ -95,8 +95,8 @@ func postgresConfig(rawURL string) (*pgx.ConnConfig, error) {
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // openConns opens a pool of connections whose statements are bounded by limit.
-// With bounded, the server knows a limit too.
-func openConns(config *pgx.ConnConfig, conns int, limit time.Duration, bounded bool) *sql.DB {
+// With bounded, the server knows a limit too. Pools of one server share an era.
+func openConns(config *pgx.ConnConfig, conns int, limit time.Duration, bounded bool, era *atomic.Uint64) *sql.DB {
 	config = config.Copy()
 	if bounded {
 		for name, value := range map[string]time.Duration{
@@ -107,7 +107,7 @@ func openConns(config *pgx.ConnConfig, conns int, limit time.Duration, bounded b
 			}
 		}
 	}
-	db := sql.OpenDB(&connector{Connector: stdlib.GetConnector(*config), limit: limit})
+	db := sql.OpenDB(&connector{Connector: stdlib.GetConnector(*config), limit: limit, era: era})
 	db.SetMaxOpenConns(conns)
 	return db
 }
@@ -134,7 +134,7 @@ type connector struct {
 	limit time.Duration // of each call
 	// era rises when a connection is found dead. All made before are suspect
 	// then, and not used again: they lead to the same server.
-	era atomic.Uint64
+	era *atomic.Uint64
 }
 
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {

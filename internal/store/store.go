@@ -166,12 +166,13 @@ func (s *Store) openPostgres(ctx context.Context, rawURL string, conns int) erro
 	if conns == 0 {
 		conns = 20
 	}
-	db := openConns(config, conns, callTimeout, true)
+	era := new(atomic.Uint64)
+	db := openConns(config, conns, callTimeout, true, era)
 	db.SetMaxIdleConns(conns)
 	if err := db.PingContext(ctx); err != nil {
 		return errors.Join(err, db.Close())
 	}
-	s.db, s.slow = db, openConns(config, slowConns, slowTimeout, false)
+	s.db, s.slow = db, openConns(config, slowConns, slowTimeout, false, era)
 	return nil
 }
 
