@@ -22,7 +22,7 @@ const maxGroup = 1000
 
 // heavyShare is how many times more a heavy call writes than may pass it while it
 // waits: enough for callbacks to flow, and little beside its own time.
-const heavyShare = 4
+const heavyShare = 8
 
 var (
 	errClosed = errors.New("the store is closed")
