@@ -189,7 +189,7 @@ func TestGroupTakesTurns(t *testing.T) {
 		}
 		sizes = append(sizes, weights)
 	}
-	want := "[[400 1 400] [400 400] [400] [10000]]"
+	want := "[[400 1 400] [400 400] [10000] [400]]"
 	if got := fmt.Sprint(sizes); got != want {
 		t.Errorf("groups %s, want %s", got, want)
 	}
