@@ -175,7 +175,8 @@ func TestNodesKilled(t *testing.T) {
 const longLease = time.Hour // of a callback's timeout
 
 // TestNodesEndInOrder ends two nodes that have more leased than they can begin,
-// one at the carrier and one at the listener. A third takes it over at once.
+// one at the carrier and one at the listener. A third takes it over at once. What
+// the grace period cut off may be told twice.
 func TestNodesEndInOrder(t *testing.T) {
 	onManyNodes(t, func(t *testing.T, cfg Config) {
 		const requests, devices = 4, 50
@@ -209,11 +210,10 @@ func TestNodesEndInOrder(t *testing.T) {
 			}
 		}
 		l.release()
-		l.wait(t, 2*requests*devices)
+		l.atLeast(t, fleet(0, 2*requests*devices))
 		if err := survivor.end(); err != nil {
 			t.Errorf("Run = %v", err)
 		}
-		l.each(t, fleet(0, 2*requests*devices), true)
 		settled(t, cfg, 2*requests*devices)
 	})
 }
