@@ -37,6 +37,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newServeCommand(),
 		newDemoCommand(),
+		newSandboxCommand(),
 		newMigrateCommand(),
 		newVerifyCommand(),
 		newConfigCommand(),

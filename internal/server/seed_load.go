@@ -14,10 +14,10 @@ import (
 )
 
 // seed loads the seed that the configuration names.
-func (s *Server) seed(ctx context.Context) error {
+func (s *core) seed(ctx context.Context, path string) error {
 	warn, finish := firstFew(ctx, s.log)
 	defer finish()
-	seed, err := ReadSeed(s.cfg.Seed, warn)
+	seed, err := ReadSeed(path, warn)
 	if err != nil {
 		return err
 	}
