@@ -91,6 +91,11 @@ type received struct {
 	matched      bool
 }
 
+// String is the message for people.
+func (m *received) String() string {
+	return clip(m.method+" "+m.path+"\n"+head(m.headers)+"\n"+m.body+"\n", shown)
+}
+
 // inbox holds the callbacks of one exchange.
 type inbox struct {
 	mu       sync.Mutex // guards what follows
@@ -162,6 +167,8 @@ func (r *run) callbacks(ctx context.Context, s Step, vars map[string]string, res
 			r.told[id] = r.told[id] || strings.Contains(w.Body, id)
 		}
 	}
+	r.heard = nil
+	defer func() { res.Callbacks = r.heard }()
 	patience := time.NewTimer(r.cfg.Patience)
 	defer patience.Stop()
 	for {
@@ -217,6 +224,7 @@ func (r *run) pair(wanted []Message, here []*received) (left []Message) {
 			}
 			if m := fitsMessage(w, g); len(m.diffs) == 0 {
 				g.matched, found = true, true
+				r.heard = append(r.heard, g.String())
 				maps.Copy(r.captured, m.captured)
 				break
 			}

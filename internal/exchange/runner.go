@@ -84,7 +84,25 @@ func (r *Runner) Close() error {
 	return r.listener.close()
 }
 
-// Run runs one exchange. What goes wrong is in the result.
+// Enter fetches a token and opens a session for an exchange, and does no more:
+// an error tells that the server cannot be reached, or does not let it in.
+func (r *Runner) Enter(ctx context.Context, x Exchange) error {
+	run := r.newRun(x)
+	err := run.enter(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return errors.New(newMasker(run.vars).text(err.Error()))
+}
+
+func (r *Runner) newRun(x Exchange) *run {
+	vars := map[string]string{}
+	maps.Copy(vars, r.cfg.Vars)
+	return &run{Runner: r, x: x, vars: vars, captured: map[string]string{}, told: map[string]bool{}}
+}
+
+// Run runs one exchange. What goes wrong is in the result, which holds no
+// secrets.
 func (r *Runner) Run(ctx context.Context, x Exchange) Result {
 	res := Result{Exchange: x.Name, Title: x.Title, Sources: x.Sources}
 	for _, n := range x.Needs {
@@ -94,7 +112,7 @@ func (r *Runner) Run(ctx context.Context, x Exchange) Result {
 		}
 	}
 	start := time.Now()
-	run := &run{Runner: r, x: x, vars: maps.Clone(r.cfg.Vars), captured: map[string]string{}}
+	run := r.newRun(x)
 	err := run.prepare(ctx)
 	for i := 0; err == nil && i < len(x.Steps); i++ {
 		var step StepResult
@@ -106,6 +124,7 @@ func (r *Runner) Run(ctx context.Context, x Exchange) Result {
 	} else {
 		res.Error = err.Error()
 	}
+	newMasker(run.vars).result(&res)
 	res.Took = time.Since(start)
 	return res
 }
@@ -119,25 +138,14 @@ type run struct {
 	ids      []string          // of the requests accepted so far
 	told     map[string]bool   // those whose callbacks the exchange expects
 	inbox    *inbox
+	heard    []string // the callbacks that the current step expected and got
 }
 
 // prepare logs in and registers the listener.
 func (r *run) prepare(ctx context.Context) error {
-	if r.vars == nil {
-		r.vars = map[string]string{}
+	if err := r.enter(ctx); err != nil {
+		return err
 	}
-	r.told = map[string]bool{}
-	var err error
-	if r.vars["bearer"], err = r.token(ctx); err != nil {
-		return fmt.Errorf("fetching a token for the application %q: %w", r.x.Application, err)
-	}
-	key := [2]string{r.x.Application, r.x.User}
-	if r.sessions[key] == "" {
-		if r.sessions[key], err = r.login(ctx); err != nil {
-			return fmt.Errorf("logging in the user %q: %w", r.x.User, err)
-		}
-	}
-	r.vars["session"] = r.sessions[key]
 	if r.listener == nil {
 		return nil
 	}
@@ -152,7 +160,26 @@ func (r *run) prepare(ctx context.Context) error {
 	return nil
 }
 
+// enter sees to the exchange's token and session.
+func (r *run) enter(ctx context.Context) error {
+	var err error
+	if r.vars["bearer"], err = r.token(ctx); err != nil {
+		return fmt.Errorf("fetching a token for the application %q: %w", r.x.Application, err)
+	}
+	key := [2]string{r.x.Application, r.x.User}
+	if r.sessions[key] == "" {
+		if r.sessions[key], err = r.login(ctx); err != nil {
+			return fmt.Errorf("logging in the user %q: %w", r.x.User, err)
+		}
+	}
+	r.vars["session"] = r.sessions[key]
+	return nil
+}
+
 func (r *run) token(ctx context.Context) (string, error) {
+	if fixed := r.vars[r.x.Application+".token"]; fixed != "" {
+		return fixed, nil
+	}
 	return r.setUp(ctx, "access_token", Request{
 		Method: "POST", Path: "/api/ts/v1/oauth2/token",
 		Body: "grant_type=client_credentials", HasBody: true,
@@ -160,6 +187,9 @@ func (r *run) token(ctx context.Context) (string, error) {
 }
 
 func (r *run) login(ctx context.Context) (string, error) {
+	if fixed := r.vars[r.x.User+".session"]; fixed != "" {
+		return fixed, nil
+	}
 	body := fmt.Sprintf(`{"username": "${%s.name}", "password": "${%s.password}"}`, r.x.User, r.x.User)
 	return r.setUp(ctx, "sessionToken", Request{Method: "POST", Path: "/api/m2m/v1/session/login", Body: body, HasBody: true})
 }
@@ -172,15 +202,19 @@ func (r *run) register(ctx context.Context) error {
 }
 
 // setUp makes a request that is no step and returns one member of its answer.
+// It looks at nothing else: what is wrong with such an answer is for the
+// exchanges about it to tell, and no reason for all to fail.
 func (r *run) setUp(ctx context.Context, member string, q Request) (string, error) {
 	a, err := r.send(ctx, q, r.vars)
 	if err != nil {
 		return "", err
 	}
-	m := match{captured: map[string]string{}}
-	m.answer(Message{Status: http.StatusOK, Body: `{"` + member + `": "<text as it>", ...}`}, a)
+	if a.status != http.StatusOK {
+		return "", fmt.Errorf("%s: the answer is %d with %s", firstLine(a.sent), a.status, clip(a.body, 400))
+	}
+	m := matchJSON("body", `{"`+member+`": "<text as it>", ...}`, a.body)
 	if len(m.diffs) > 0 {
-		return "", fmt.Errorf("%v", m.diffs[0])
+		return "", fmt.Errorf("%s: %v", firstLine(a.sent), m.diffs[0])
 	}
 	return m.captured["it"], nil
 }
