@@ -43,6 +43,7 @@ func commands() []*cobra.Command {
 		newVersionCommand(),
 		newListenCommand(),
 		newBenchCommand(),
+		newConformanceCommand(),
 		newDevCertCommand(),
 		newAccountCommand(),
 		newPoolCommand(),

@@ -17,11 +17,11 @@ const shortestSecret = 6
 
 // Places that hold secrets. The ends allow for a text that was cut off.
 var (
-	secretMember  = regexp.MustCompile(`("(?:access_token|refresh_token|client_secret|sessionToken|password|oldPassword|newPassword)"\s*:\s*)"((?:[^"\\]|\\.)*)(?:"|…|$)`)
-	secretHeader  = regexp.MustCompile(`(?im)^((?:Proxy-)?Authorization: +(?:Basic|Bearer) +|VZ-M2M-Token: *|Set-Cookie: *)(\S.*)$`)
-	secretField   = regexp.MustCompile(`((?:^|[\n&?])(?:client_secret|password|token|access_token|refresh_token)=)([^&\s]+)`)
-	secretPlace   = regexp.MustCompile(`(?i)\.(?:access_token|refresh_token|sessionToken|\w*password)$|^header (?:Authorization|VZ-M2M-Token)$`)
-	secretVar     = regexp.MustCompile(`\.(?:secret|password|token|session)$|^(?:bearer|session)$`)
+	secretMember = regexp.MustCompile(`("(?:access_token|refresh_token|client_secret|sessionToken|password|oldPassword|newPassword)"\s*:\s*)"((?:[^"\\]|\\.)*)(?:"|…|$)`)
+	secretHeader = regexp.MustCompile(`(?im)^((?:Proxy-)?Authorization: +(?:Basic|Bearer) +|VZ-M2M-Token: *|Set-Cookie: *)(\S.*)$`)
+	secretField  = regexp.MustCompile(`((?:^|[\n&?])(?:client_secret|password|token|access_token|refresh_token)=)([^&\s]+)`)
+	secretPlace  = regexp.MustCompile(`(?i)\.(?:access_token|refresh_token|sessionToken|\w*password)$|^header (?:Authorization|VZ-M2M-Token)$`)
+	secretVar    = regexp.MustCompile(`\.(?:secret|password|token|session)$|^(?:bearer|session)$`)
 	// What stands for a secret, or in the place of one, and is none.
 	placeholders = regexp.MustCompile(`^"?<.*>"?$|^$`)
 	otherValues  = regexp.MustCompile(`^(?:nothing|null|\d+|true|false|\[.*|\{.*)$`)

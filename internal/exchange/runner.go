@@ -105,11 +105,15 @@ func (r *Runner) newRun(x Exchange) *run {
 // secrets.
 func (r *Runner) Run(ctx context.Context, x Exchange) Result {
 	res := Result{Exchange: x.Name, Title: x.Title, Sources: x.Sources}
+	var missing []string
 	for _, n := range x.Needs {
 		if !slices.Contains(r.cfg.Offers, n) {
-			res.Skipped = fmt.Sprintf("needs %s", n)
-			return res
+			missing = append(missing, string(n))
 		}
+	}
+	if missing != nil {
+		res.Skipped = "needs " + strings.Join(missing, ", ")
+		return res
 	}
 	start := time.Now()
 	run := r.newRun(x)
