@@ -87,10 +87,16 @@ func (c *conformance) writeText(w io.Writer, verbose bool) {
 		return
 	}
 	say(w, "differ:")
+	refused := false
 	for _, r := range c.results {
 		if r.Failed() {
 			say(w, "  %s", r.Exchange)
+			refused = refused || strings.HasPrefix(r.Error, exchange.RegisteringListener)
 		}
+	}
+	if refused {
+		say(w, "The server did not take the listener's URL: it must be one that the server may call. Simlatch calls\n"+
+			"loopback when it is started with --callback-allow 127.0.0.0/8; --listen-url gives another URL.")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,12 +37,21 @@ func listen(address, reached string) (*listener, error) {
 		return nil, err
 	}
 	if reached == "" {
-		reached = "http://" + sock.Addr().String()
+		reached = "http://" + reachable(sock.Addr())
 	}
 	l := &listener{url: strings.TrimRight(reached, "/"), served: make(chan error, 1)}
 	l.server = &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second}
 	go func() { l.served <- l.server.Serve(sock) }()
 	return l, nil
+}
+
+// reachable is an address as this machine can call it: a listener on all
+// addresses is on loopback, too.
+func reachable(a net.Addr) string {
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	return a.String()
 }
 
 func (l *listener) close() error {

@@ -21,7 +21,8 @@ type Config struct {
 	Offers []Need
 	TLS    *tls.Config // to trust the server's certificate; nil: the system's roots
 	// Listen is the address on which callbacks are received; empty: a free port
-	// on loopback. ListenURL is how the server reaches it; empty: by the address.
+	// on loopback. ListenURL is how the server reaches it; empty: by the address,
+	// on this machine.
 	Listen    string
 	ListenURL string
 	// Patience is how long to wait for a callback, or for an answer that is
@@ -133,6 +134,10 @@ func (r *Runner) Run(ctx context.Context, x Exchange) Result {
 	return res
 }
 
+// RegisteringListener is how a Result's Error begins when the server did not
+// register the runner's listener.
+const RegisteringListener = "registering the listener"
+
 // run is one run of one exchange.
 type run struct {
 	*Runner
@@ -159,7 +164,7 @@ func (r *run) prepare(ctx context.Context) error {
 		return nil
 	}
 	if err := r.register(ctx); err != nil {
-		return fmt.Errorf("registering the listener: %w", err)
+		return fmt.Errorf("%s: %w", RegisteringListener, err)
 	}
 	return nil
 }
