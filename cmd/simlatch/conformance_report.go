@@ -73,7 +73,11 @@ func (c *conformance) writeText(w io.Writer, verbose bool) {
 		}
 	}
 	n := c.count()
-	say(w, "%s: %d conform, %d differ, %d skipped, in %.1f s", c.server, n.conform, n.differ, n.skipped, c.took.Seconds())
+	ended := ""
+	if n.notRun > 0 {
+		ended = fmt.Sprintf(", %d not run", n.notRun)
+	}
+	say(w, "%s: %d conform, %d differ, %d skipped%s, in %.1f s", c.server, n.conform, n.differ, n.skipped, ended, c.took.Seconds())
 	reasons := map[string]int{}
 	for _, r := range c.results {
 		if r.Skipped != "" {
@@ -158,6 +162,7 @@ type conformanceReport struct {
 	Conform   int              `json:"conform"`
 	Differ    int              `json:"differ"`
 	Skipped   int              `json:"skipped"`
+	NotRun    int              `json:"notRun"` // more than 0 when it was interrupted
 	Exchanges []exchangeReport `json:"exchanges"`
 }
 
@@ -178,7 +183,7 @@ func (c *conformance) asJSON(verbose bool) conformanceReport {
 	n := c.count()
 	report := conformanceReport{
 		Server: c.server, Seconds: seconds(c.took), Conform: n.conform, Differ: n.differ, Skipped: n.skipped,
-		Exchanges: make([]exchangeReport, 0, len(c.results)),
+		NotRun: n.notRun, Exchanges: make([]exchangeReport, 0, len(c.results)),
 	}
 	for _, r := range c.results {
 		x := exchangeReport{

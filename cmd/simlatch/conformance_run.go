@@ -82,9 +82,10 @@ func (c *conformance) verdict(ctx context.Context) error {
 }
 
 // outcomes counts exchanges by how they ended.
-type outcomes struct{ conform, differ, skipped int }
+type outcomes struct{ conform, differ, skipped, notRun int }
 
 func (c *conformance) count() (n outcomes) {
+	n.notRun = c.total - len(c.results)
 	for _, r := range c.results {
 		switch {
 		case r.Skipped != "":

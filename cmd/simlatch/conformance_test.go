@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -13,6 +14,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,29 +110,35 @@ func TestConformanceOfOurOwn(t *testing.T) {
 	}
 }
 
-// startLiar starts a server that gives one answer wrong.
-func startLiar(t *testing.T) string {
+// startProxy starts a server in front of another, whose answers it may change.
+func startProxy(t *testing.T, behind string, change func(*http.Response) error) string {
 	t.Helper()
-	target, err := url.Parse(startRecorded(t))
+	target, err := url.Parse(behind)
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		ModifyResponse: func(r *http.Response) error {
-			body, err := io.ReadAll(r.Body)
-			if err != nil {
-				return err
-			}
-			body = bytes.Replace(body, []byte("skuNumber is a required field."), []byte("no SKU"), 1)
-			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-			r.Header.Set("Content-Length", strconv.Itoa(len(body)))
-			return nil
-		},
-	}
-	liar := httptest.NewServer(proxy)
-	t.Cleanup(liar.Close)
-	return liar.URL
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ModifyResponse: change,
+		ErrorLog:       log.New(io.Discard, "", 0),
+	})
+	t.Cleanup(proxy.Close)
+	return proxy.URL
+}
+
+// startLiar starts a server that gives one answer wrong.
+func startLiar(t *testing.T) string {
+	t.Helper()
+	return startProxy(t, startRecorded(t), func(r *http.Response) error {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		body = bytes.Replace(body, []byte("skuNumber is a required field."), []byte("no SKU"), 1)
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		return nil
+	})
 }
 
 // TestConformanceNamesTheDifference: of a server with one wrong answer each form
@@ -201,6 +210,44 @@ func checkReport(t *testing.T, form string, report []byte) {
 				t.Errorf("the failure's message is %q", c.Failure.Message)
 			}
 		}
+	}
+}
+
+// TestConformanceInterrupted: what was run is reported all the same.
+func TestConformanceInterrupted(t *testing.T) {
+	t.Parallel()
+	all, err := exchange.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vars, err := exchange.Variables(exchange.Seed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	url := startProxy(t, startRecorded(t), func(r *http.Response) error {
+		if strings.HasSuffix(r.Request.URL.Path, "/actions/assign") {
+			stop()
+		}
+		return nil
+	})
+	runner, err := exchange.NewRunner(exchange.Config{URL: url, Vars: vars})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = runner.Close() }) // it has no listener
+	c := &conformance{server: "here", runner: runner, vars: vars}
+	wanted := regexp.MustCompile("^(account|assign-no-listener|token)$")
+	all = slices.DeleteFunc(all, func(x exchange.Exchange) bool { return !wanted.MatchString(x.Name) })
+	if err := c.run(ctx, streams{err: io.Discard}, all); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := c.write(&out, "text", false); err != nil || !strings.Contains(out.String(), "here: 1 conform, 0 differ, 0 skipped, 2 not run, in ") {
+		t.Errorf("reported (%v) %s", err, &out)
+	}
+	if err := c.verdict(ctx); exitStatus(runError{err}) != exitFailed || !strings.Contains(err.Error(), "ended after 1 of 3 exchanges") {
+		t.Errorf("the verdict is %v, want one of exit status 1", err)
 	}
 }
 
