@@ -44,6 +44,7 @@ func commands() []*cobra.Command {
 		newVersionCommand(),
 		newListenCommand(),
 		newBenchCommand(),
+		newConformanceCommand(),
 		newDevCertCommand(),
 		newAccountCommand(),
 		newPoolCommand(),
