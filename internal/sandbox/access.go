@@ -82,13 +82,23 @@ func forToken(r *http.Request) bool {
 
 // seen remembers the credentials of a call that was answered with 200, so that
 // what they got can be made to expire.
-func (a *access) seen(r *http.Request) {
+func (a *access) seen(r *http.Request, answer []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	auth := r.Header.Get("Authorization")
 	if forToken(r) {
 		a.secrets[auth] = true
-	} else if session := r.Header.Get(m2m.SessionHeader); session != "" {
+		return
+	}
+	session := r.Header.Get(m2m.SessionHeader)
+	if strings.HasSuffix(r.URL.Path, "/session/login") {
+		var login struct {
+			SessionToken string `json:"sessionToken"`
+		}
+		_ = json.Unmarshal(answer, &login) // our own
+		session = login.SessionToken
+	}
+	if session != "" {
 		a.opened[session] = auth
 	}
 }

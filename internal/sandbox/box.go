@@ -16,7 +16,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
@@ -140,7 +139,6 @@ type Box struct {
 	access     *access
 	host       Host
 	namespaces Namespaces // nil in a namespace
-	calls      atomic.Int64
 
 	moving sync.Mutex // held while the clock is moved by hand, or the state replaced
 }
@@ -240,6 +238,30 @@ func (b *Box) Run(ctx context.Context) error {
 }
 
 func (b *Box) steering() steering { return steering{b.clock, b.host, b.late} }
+
+// orderTime is how long a call waits for the work of those before it, in real
+// time. A listener that calls the API before it answers waits so long, and not for
+// ever.
+const orderTime = time.Second
+
+// inOrder lets the work of earlier calls end first, where a sandbox is to repeat
+// itself: its clock stands still, and its chance is from a seed.
+func (b *Box) inOrder(ctx context.Context) {
+	if b.spec.RandomSeed != 0 {
+		b.finish(ctx)
+	}
+}
+
+// finish lets work end, for a moment, if the clock stands still: then what is
+// asked next finds all of it done.
+func (b *Box) finish(ctx context.Context) {
+	if b.clock.Rate() > 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, orderTime)
+	defer cancel()
+	_ = b.Settle(ctx) // whoever asks has an answer anyway
+}
 
 // Settle waits until nothing is being done and nothing is due.
 func (b *Box) Settle(ctx context.Context) error { return b.steering().settle(ctx) }

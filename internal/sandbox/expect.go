@@ -77,6 +77,7 @@ func (b *Box) Expect(ctx context.Context, x Expectation) (Met, error) {
 			return m, err
 		}
 		if over {
+			m.Now = b.clock.Now().Format(time.RFC3339Nano)
 			if m.Met = found >= want; !m.Met {
 				m.Reason = fmt.Sprintf("%d of %d are there after %s", found, want, time.Duration(x.Within))
 			}

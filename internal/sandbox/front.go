@@ -40,8 +40,7 @@ func (f front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.next.ServeHTTP(w, r)
 		return
 	}
-	f.box.calls.Add(1)
-	defer f.box.calls.Add(-1)
+	f.box.inOrder(r.Context())
 	rec := &recorder{ResponseWriter: w}
 	sent := &head{}
 	r.Body = tee{r.Body, io.TeeReader(r.Body, sent)}
@@ -75,6 +74,7 @@ func (f front) meet(then Effect, rec *recorder, r *http.Request) {
 		r.Header.Set("Authorization", "Bearer expired-by-the-sandbox")
 		f.next.ServeHTTP(rec, r)
 	case ExpireSession:
+		f.box.access.lend(r)
 		r.Header.Set(m2m.SessionHeader, "00000000-0000-4000-8000-000000000000")
 		f.next.ServeHTTP(rec, r)
 	default:
@@ -86,7 +86,7 @@ func (f front) serve(w http.ResponseWriter, r *http.Request) {
 	f.box.access.lend(r)
 	f.next.ServeHTTP(w, r)
 	if rec, ok := w.(*recorder); ok && rec.status == http.StatusOK {
-		f.box.access.seen(r)
+		f.box.access.seen(r, rec.body.b)
 	}
 }
 

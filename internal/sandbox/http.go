@@ -63,11 +63,11 @@ func (b *Box) control() http.Handler {
 		"POST /namespaces":          b.postNamespace,
 		"DELETE /namespaces/{name}": b.deleteNamespace,
 	} {
-		mux.Handle(withPrefix(pattern), serve(work))
+		mux.Handle(withPrefix(pattern), b.serve(work))
 	}
 	mux.HandleFunc(withPrefix("GET /history"), b.getHistory)
 	mux.HandleFunc(withPrefix("GET /snapshot"), b.getSnapshot)
-	mux.Handle("/", serve(func(r *http.Request) (any, error) {
+	mux.Handle("/", b.serve(func(r *http.Request) (any, error) {
 		return nil, notFound(fmt.Sprintf("%s %s is no call of the sandbox's API; docs/sandbox.md lists them", r.Method, r.URL.Path))
 	}))
 	return mux
@@ -86,9 +86,10 @@ func withPrefix(pattern string) string {
 type none struct{}
 
 // serve answers with what work returns, as JSON.
-func serve(work func(*http.Request) (any, error)) http.Handler {
+func (b *Box) serve(work func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		b.finish(r.Context())
 		out, err := work(r)
 		if err != nil {
 			fail(w, err)
@@ -332,7 +333,8 @@ func (b *Box) getJournal(r *http.Request) (any, error) {
 }
 
 // getHistory answers with the whole journal, an entry a line.
-func (b *Box) getHistory(w http.ResponseWriter, _ *http.Request) {
+func (b *Box) getHistory(w http.ResponseWriter, r *http.Request) {
+	b.finish(r.Context())
 	w.Header().Set("Content-Type", "application/jsonl")
 	_ = b.journal.write(w) // fails only when the caller is gone
 }
