@@ -2,10 +2,12 @@ package sandbox
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -165,15 +167,27 @@ func (j *Journal) find(q Query) (list []Entry, all int) {
 	return list[max(0, len(list)-most):], all
 }
 
-// write writes the whole journal, one entry a line.
-func (j *Journal) write(w io.Writer) error {
+// history writes the whole journal, one entry a line, in an order that follows
+// from the entries alone: by time, and of one time the calls first, as they came,
+// then the carrier's answers and the callbacks. Things that happen at once come in
+// whatever order in the journal itself; here they are the same each time.
+func (j *Journal) history(w io.Writer) error {
 	j.mu.Lock()
 	list := append(append([]Entry(nil), j.entries[j.head:]...), j.entries[:j.head]...)
 	j.mu.Unlock()
+	rank := map[string]int{OnAPI: 0, OnCarrier: 1, OnCallback: 2}
+	slices.SortStableFunc(list, func(a, b Entry) int {
+		if c := cmp.Or(a.Time.Compare(b.Time), cmp.Compare(rank[a.Kind], rank[b.Kind])); c != 0 || a.Kind == OnAPI {
+			return c
+		}
+		return cmp.Or(cmp.Compare(a.RequestID, b.RequestID), cmp.Compare(a.ICCID, b.ICCID),
+			cmp.Compare(a.Attempt, b.Attempt), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Fault, b.Fault))
+	})
 	b := bufio.NewWriter(w)
 	lines := json.NewEncoder(b)
 	lines.SetEscapeHTML(false)
 	for i := range list {
+		list[i].Seq = uint64(i) + 1
 		if err := lines.Encode(&list[i]); err != nil {
 			return err
 		}
