@@ -84,6 +84,9 @@ type Host interface {
 	// Snapshot copies the database; Restore puts one in its place, Reset the
 	// beginning. No work of before goes on after them.
 	Snapshot(ctx context.Context) ([]byte, error)
+	// Keep keeps a text with the database. Whenever the host opens a database that
+	// has one, it calls Box.Resume with it before any work begins.
+	Keep(ctx context.Context, state string) error
 	Restore(ctx context.Context, database []byte) error
 	Reset(ctx context.Context) error
 	// Info tells how to use the service.

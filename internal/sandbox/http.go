@@ -91,6 +91,9 @@ func (b *Box) serve(work func(*http.Request) (any, error)) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		b.finish(r.Context())
 		out, err := work(r)
+		if err == nil && r.Method != http.MethodGet {
+			err = b.keep(r.Context()) // so that it is there after a restart
+		}
 		if err != nil {
 			fail(w, err)
 			return

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,17 +12,34 @@ import (
 	"github.com/simlatch/simlatch/internal/license"
 )
 
-// A snapshot is one file: a line of JSON, which says what the sandbox is about,
-// and the database behind it.
-type snapshotHead struct {
-	Format string          `json:"format"`
+// state is what a sandbox is about beside its database, in which it is kept: so a
+// snapshot is a SQLite database, and one file.
+type state struct {
 	Now    time.Time       `json:"now"`
 	Rate   float64         `json:"rate"`
 	Faults []Fault         `json:"faults"`
 	Held   []license.ICCID `json:"held"`
 }
 
-const snapshotFormat = "simlatch-sandbox-1"
+// keep keeps the state with the database.
+func (b *Box) keep(ctx context.Context) error {
+	text, err := json.Marshal(state{Now: b.clock.Now(), Rate: b.clock.Rate(), Faults: b.fate.List(), Held: b.fate.Held()})
+	if err != nil {
+		return fmt.Errorf("writing the sandbox's state: %w", err)
+	}
+	return b.host.Keep(ctx, string(text))
+}
+
+// Resume goes on with a state that was kept with a database.
+func (b *Box) Resume(text string) error {
+	var s state
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return fmt.Errorf("reading the sandbox's state: %w", err)
+	}
+	b.clock.Reset(s.Now, s.Rate)
+	b.fate.replace(s.Faults, s.Held)
+	return nil
+}
 
 // Snapshot writes the whole state: the database, the clock, the faults. The
 // journal is no part of it.
@@ -33,17 +49,10 @@ func (b *Box) Snapshot(ctx context.Context) ([]byte, error) {
 	if err := b.Settle(ctx); err != nil {
 		return nil, err
 	}
-	database, err := b.host.Snapshot(ctx)
-	if err != nil {
+	if err := b.keep(ctx); err != nil {
 		return nil, err
 	}
-	head, err := json.Marshal(snapshotHead{
-		Format: snapshotFormat, Now: b.clock.Now(), Rate: b.clock.Rate(), Faults: b.fate.List(), Held: b.fate.Held(),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("writing the snapshot: %w", err)
-	}
-	return append(append(head, '\n'), database...), nil
+	return b.host.Snapshot(ctx)
 }
 
 // ErrSnapshot refuses what is no snapshot.
@@ -52,20 +61,12 @@ var ErrSnapshot = errors.New("this is no snapshot of a sandbox")
 // Restore puts the state of a snapshot in the place of what there is. The journal
 // goes on.
 func (b *Box) Restore(ctx context.Context, snapshot []byte) error {
-	line, database, ok := bytes.Cut(snapshot, []byte{'\n'})
-	var head snapshotHead
-	if !ok || json.Unmarshal(line, &head) != nil || head.Format != snapshotFormat {
-		return ErrSnapshot
-	}
 	b.moving.Lock()
 	defer b.moving.Unlock()
-	if err := b.host.Restore(ctx, database); err != nil {
+	if err := b.host.Restore(ctx, snapshot); err != nil {
 		return err
 	}
 	b.renew()
-	b.clock.Reset(head.Now, head.Rate)
-	b.fate.replace(head.Faults, head.Held)
-	b.host.Wake()
 	return nil
 }
 

@@ -371,7 +371,7 @@ func TestSandboxState(t *testing.T) {
 				t.Error("the fault was not restored")
 			}
 			c.call("POST", "/sandbox/v1/restore", "nonsense", 400, nil)
-			c.call("POST", "/sandbox/v1/restore", `{"format":"simlatch-sandbox-1"}`+"\nnonsense", 400, nil)
+			c.call("POST", "/sandbox/v1/restore", "", 400, nil)
 			c.verify()
 
 			c.call("POST", "/sandbox/v1/reset", "", 200, nil)

@@ -60,6 +60,9 @@ func (w *world) open(ctx context.Context, database, from, seed string) error {
 		err = c.plant(ctx, seed)
 	}
 	if err == nil {
+		err = w.resume(ctx, c)
+	}
+	if err == nil {
 		err = c.wire()
 	}
 	if err != nil {
@@ -74,6 +77,19 @@ func (w *world) open(ctx context.Context, database, from, seed string) error {
 		return errors.Join(<-done, c.close())
 	}
 	return nil
+}
+
+// resume turns the clock, and the rest, to where they were when the database was
+// last in use.
+func (w *world) resume(ctx context.Context, c *core) error {
+	state, err := c.store.KeptSandbox(ctx)
+	if errors.Is(err, license.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return w.box.Resume(state)
 }
 
 // serve answers calls by the service there is.
@@ -178,7 +194,7 @@ func readable(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", sandbox.ErrSnapshot, err)
 	}
-	_, err = s.Accounts(ctx)
+	_, err = s.KeptSandbox(ctx)
 	if err = errors.Join(err, s.Close()); err != nil {
 		return fmt.Errorf("%w: %w", sandbox.ErrSnapshot, err)
 	}
@@ -214,6 +230,13 @@ func (w *world) Snapshot(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	return os.ReadFile(path)
+}
+
+// Keep keeps a text with the database.
+func (w *world) Keep(ctx context.Context, state string) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.core.store.KeepSandbox(ctx, state)
 }
 
 // Plant adds a seed to what there is.

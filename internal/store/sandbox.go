@@ -146,3 +146,23 @@ func (s *Store) Hasten(ctx context.Context, iccid license.ICCID, now time.Time) 
 	})
 	return n > 0, s.failed("making a task due", err)
 }
+
+const (
+	setSetting   = `INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
+	sandboxState = "sandbox"
+)
+
+// KeepSandbox keeps what a sandbox is about beside its data: its clock and faults.
+func (s *Store) KeepSandbox(ctx context.Context, state string) error {
+	err := s.write(ctx, "", 1, func(tx *tx) error {
+		_, err := tx.exec(setSetting, sandboxState, state)
+		return err
+	})
+	return s.failed("keeping the sandbox's state", err)
+}
+
+// KeptSandbox is what KeepSandbox kept last; without it, license.ErrNotFound.
+func (s *Store) KeptSandbox(ctx context.Context) (string, error) {
+	state, err := first(s.reader(ctx), one[string], selectSetting, sandboxState)
+	return state, s.failed("reading the sandbox's state", err)
+}
