@@ -22,7 +22,7 @@ func sandboxCommand(t *testing.T) *cobra.Command {
 			return c
 		}
 	}
-	t.Skip("this program has no sandbox command yet")
+	t.Fatal("this program has no sandbox command")
 	return nil
 }
 

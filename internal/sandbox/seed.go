@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -37,18 +38,18 @@ devices:
 	n := 0
 	add := func(account string, iccid license.ICCID, state license.State, generation string) {
 		n++
-		imei, _, _ := license.ImportIMEI(fmt.Sprintf("49015420%06d", n)) // 14 digits always are one
-		fmt.Fprintf(&b, "  - {account: %q, imei: %q, iccid: %q, mdn: \"555%07d\", state: %s, generation: %s}\n",
+		imei, _, _ := license.ImportIMEI(strconv.Itoa(49015420323750 + n)) // 14 digits always are one
+		fmt.Fprintf(&b, "  - {account: %q, imei: %q, iccid: %q, mdn: \"555123%04d\", state: %s, generation: %s}\n",
 			account, imei, iccid, n, state, generation)
 	}
 	ordinary := func(account string, from, count int) {
 		for i := range count {
-			add(account, license.ICCID(fmt.Sprintf("8914800000%09d", from+i)), license.StateActive, "4G")
+			add(account, SIM(from+i), license.StateActive, "4G")
 		}
 	}
 	ordinary(DefaultAccount, 1, 20)
-	add(DefaultAccount, "8914800000000000801", license.StateSuspended, "4G")
-	add(DefaultAccount, "8914800000000000802", license.StateActive, "3G")
+	add(DefaultAccount, SIM(81), license.StateSuspended, "4G")
+	add(DefaultAccount, SIM(82), license.StateActive, "3G")
 	for _, m := range Magics() {
 		add(DefaultAccount, m.ICCID(1), license.StateActive, "4G")
 		add(DefaultAccount, m.ICCID(2), license.StateActive, "4G")
@@ -56,6 +57,20 @@ devices:
 	ordinary(TestAccount1, 101, 20)
 	ordinary(TestAccount2, 201, 5)
 	return b.String()
+}
+
+// SIM is the n-th SIM of the default seed: 1 to 20 are ordinary ones of
+// DefaultAccount, 81 is suspended there and 82 no 4G; 101 to 120 are of TestAccount1,
+// 201 to 205 of TestAccount2. The first two are those of the README's walk.
+func SIM(n int) license.ICCID {
+	switch n {
+	case 1:
+		return "89148000000000000012"
+	case 2:
+		return "89148000000000000020"
+	}
+	digits := fmt.Sprintf("8914800000000%06d", n)
+	return license.ICCID(digits + string(license.CheckDigit(digits)))
 }
 
 // Who is the first application and the first user of a seed.

@@ -169,9 +169,9 @@ func (c *tester) verify() {
 	}
 }
 
-const (
-	plainSIM  = "8914800000000000001"
-	plainSIM2 = "8914800000000000002"
+var (
+	plainSIM  = string(sandbox.SIM(1))
+	plainSIM2 = string(sandbox.SIM(2))
 )
 
 // magic is a SIM with a fixed fate.
@@ -324,7 +324,7 @@ func TestSandboxRepeats(t *testing.T) {
 		c.call("POST", "/sandbox/v1/faults", `{"on": "carrier", "match": {"probability": 0.3}, "then": {"do": "refuse", "text": "no"}}`, 200, nil)
 		var sims []string
 		for i := range 20 {
-			sims = append(sims, fmt.Sprintf("8914800000%09d", i+1))
+			sims = append(sims, string(sandbox.SIM(i+1)))
 		}
 		c.assign("SIMSec-IoT", append(sims, magic(t, "12", 1), magic(t, "10", 1), magic(t, "25", 1))...)
 		c.advance("30m")
@@ -424,11 +424,11 @@ func TestSandboxFaults(t *testing.T) {
 
 	fault(`{"id": "no", "on": "carrier", "match": {"nth": 2}, "then": {"do": "refuse", "code": "X", "text": "the second"}}`)
 	fault(`{"id": "order", "on": "callback", "match": {"action": "assign"}, "then": {"do": "reorder", "of": 3}}`)
-	c.assign("SIMSec-IoT", "8914800000000000003", "8914800000000000004", "8914800000000000005")
+	c.assign("SIMSec-IoT", string(sandbox.SIM(3)), string(sandbox.SIM(4)), string(sandbox.SIM(5)))
 	c.call("POST", "/sandbox/v1/settle", "", 200, nil)
 	var order string
 	for _, e := range c.entries("kind=callback&delivered=true&fault=order") {
-		order += e.ICCID[len(e.ICCID)-1:] + e.Outcome[:1]
+		order += e.ICCID[len(e.ICCID)-2:len(e.ICCID)-1] + e.Outcome[:1]
 	}
 	if order != "5S4F3S" {
 		t.Errorf("the callbacks came as %q, want the last first, and the second a failure: 5S4F3S", order)
