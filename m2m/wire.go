@@ -30,6 +30,8 @@
 // published fact about the reference API is collected.
 package m2m
 
+import "strings"
+
 // Paths of the API. The reference serves the API under APIPrefix and the token
 // endpoints under TokenPrefix (section "Base addresses").
 const (
@@ -69,6 +71,34 @@ type DeviceID struct {
 type Device struct {
 	DeviceIDs []DeviceID `json:"deviceIds"`
 	IPAddress string     `json:"ipAddress,omitempty"` // tolerated, not used
+}
+
+// NewDevice names a device by both its identifiers, or by one where the other is
+// empty.
+func NewDevice(imei, iccid string) Device {
+	var d Device
+	for _, id := range []DeviceID{{imei, "imei"}, {iccid, "iccid"}} {
+		if id.ID != "" {
+			d.DeviceIDs = append(d.DeviceIDs, id)
+		}
+	}
+	return d
+}
+
+// ICCID is the device's ICCID; empty where it has none. IMEI is alike.
+func (d Device) ICCID() string { return identifier(d.DeviceIDs, KindICCID) }
+
+// IMEI is the device's IMEI; see ICCID.
+func (d Device) IMEI() string { return identifier(d.DeviceIDs, KindIMEI) }
+
+// identifier finds an identifier by its kind, of which there is no one spelling.
+func identifier(ids []DeviceID, kind string) string {
+	for _, id := range ids {
+		if strings.EqualFold(id.Kind, kind) {
+			return id.ID
+		}
+	}
+	return ""
 }
 
 // LicenseRequest is the body of assign and unassign (sections 1.1 and 2.1).
@@ -171,8 +201,16 @@ type Listener struct {
 	Password    string `json:"password"`
 }
 
-// RequestStatus is the status of a request: "Pending", "Success" or "Failure"
-// (section 7).
+// Statuses of a request. Note "Failure" here and "Failed" in a callback.
+const (
+	StatusPending = "Pending"
+	StatusSuccess = "Success"
+	StatusFailure = "Failure"
+)
+
+// RequestStatus is the status of a request: StatusPending until the carrier has
+// answered for every device, then StatusSuccess if all succeeded, or else
+// StatusFailure (section 7).
 type RequestStatus struct {
 	RequestID string `json:"requestId"`
 	Status    string `json:"status"`
@@ -263,6 +301,23 @@ type DeviceInfo struct {
 	IPAddress           string               `json:"ipAddress"`
 }
 
+// ICCID is the device's ICCID; empty where it has none. IMEI and MDN are alike.
+func (d DeviceInfo) ICCID() string { return identifier(d.DeviceIDs, KindICCID) }
+
+// IMEI is the device's IMEI; see ICCID.
+func (d DeviceInfo) IMEI() string { return identifier(d.DeviceIDs, KindIMEI) }
+
+// MDN is the device's number; see ICCID.
+func (d DeviceInfo) MDN() string { return identifier(d.DeviceIDs, KindMDN) }
+
+// State is the device's state, such as "active"; empty where it has none.
+func (d DeviceInfo) State() string {
+	if len(d.CarrierInformations) == 0 {
+		return ""
+	}
+	return d.CarrierInformations[0].State
+}
+
 // CarrierInformation is what the carrier says of a device.
 type CarrierInformation struct {
 	CarrierName string `json:"carrierName"`
@@ -309,6 +364,16 @@ type CallbackMessage struct {
 	CallbackCount        int             `json:"callbackCount"`
 	MaxCallbackThreshold int             `json:"maxCallbackThreshold"`
 }
+
+// ICCID is that of the callback's device; empty where it has none. IMEI and MDN
+// are alike.
+func (m *CallbackMessage) ICCID() string { return identifier(m.DeviceIDs, KindICCID) }
+
+// IMEI is that of the callback's device; see ICCID.
+func (m *CallbackMessage) IMEI() string { return identifier(m.DeviceIDs, KindIMEI) }
+
+// MDN is that of the callback's device; see ICCID.
+func (m *CallbackMessage) MDN() string { return identifier(m.DeviceIDs, KindMDN) }
 
 // Statuses of a callback. Note "Failed" here and "Failure" in a RequestStatus.
 const (

@@ -187,7 +187,7 @@ func (p *clientProfile) account(ctx context.Context, client *m2m.Client) (string
 	// A list of pools that names no account tells which one it is of.
 	list, err := client.Subscriptions(ctx, "", "")
 	switch {
-	case errors.Is(err, &m2m.Error{Code: m2m.CodeMultipleAccounts}):
+	case errors.Is(err, m2m.ErrMultipleAccounts):
 		return "", usagef("%s has access to more than one account: name one with --account or SIMLATCH_ACCOUNT", p.user)
 	case err != nil:
 		return "", called(err)
@@ -203,11 +203,11 @@ func called(err error) error {
 		return err
 	}
 	switch {
-	case errors.Is(err, &m2m.Error{Code: m2m.CodeAuthentication}):
+	case errors.Is(err, m2m.ErrAuthentication):
 		return fmt.Errorf("the server does not know this user, or the password is wrong: %w; 'simlatch login' stores another", err)
-	case e.Code == "invalid_client":
+	case errors.Is(err, m2m.ErrInvalidClient):
 		return fmt.Errorf("the server does not know this application, or its secret is wrong: %w; 'simlatch login' stores another", err)
-	case errors.Is(err, &m2m.Error{Code: m2m.CodeAccountNotFound}):
+	case errors.Is(err, m2m.ErrAccountNotFound):
 		return fmt.Errorf("%w; is --account right, and does the user have access to it?", err)
 	}
 	return err
