@@ -188,7 +188,7 @@ func (p *clientProfile) account(ctx context.Context, client *m2m.Client) (string
 	list, err := client.Subscriptions(ctx, "", "")
 	switch {
 	case errors.Is(err, m2m.ErrMultipleAccounts):
-		return "", usagef("%s has access to more than one account: name one with --account or SIMLATCH_ACCOUNT", p.user)
+		return "", usagef("%s has access to more than one account: name one with --account or SIMLATCH_ACCOUNT (%w)", p.user, err)
 	case err != nil:
 		return "", called(err)
 	}

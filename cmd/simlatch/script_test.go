@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,11 +33,14 @@ func TestMain(m *testing.M) {
 //	                     its ready line into $URL; its log goes to server.log
 //	stop                 ends it with SIGTERM; its exit status must be 0
 //	fetch STATUS URL     gets a URL and prints the answer, whose status is checked
+//	take NAME REGEXP     puts what the last output matched, or its first group, into $NAME
+//	mode MODE FILE       fails unless that is the file's mode
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("NO_COLOR", "1")
+			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
 			e.Values[backgroundKey{}] = &background{}
 			return nil
 		},
@@ -43,6 +48,8 @@ func TestScripts(t *testing.T) {
 			"start": scriptStart,
 			"stop":  scriptStop,
 			"fetch": scriptFetch,
+			"mode":  scriptMode,
+			"take":  scriptTake,
 		},
 	})
 }
@@ -92,6 +99,30 @@ func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if strconv.Itoa(answer.StatusCode) != args[0] {
 		ts.Fatalf("GET %s = %d, want %s", args[1], answer.StatusCode, args[0])
+	}
+}
+
+func scriptTake(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: take NAME REGEXP")
+	}
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	m := re.FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("the output does not match %s", args[1])
+	}
+	ts.Setenv(args[0], m[len(m)-1])
+}
+
+func scriptMode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode MODE FILE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
+		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
 	}
 }
 
