@@ -1,33 +1,3 @@
-// Package m2m speaks the "SIM-Secure for IoT" license API of the ThingSpace
-// platform: its wire types, its error codes, a client and a receiver of its
-// callbacks. It works against Simlatch and against any server that speaks the
-// same API, and uses the standard library only.
-//
-// # Manual
-//
-// A [Client] is made once and shared. It fetches the OAuth2 token, opens the
-// session, and renews both when they expire:
-//
-//	c, err := m2m.New(m2m.Config{
-//		BaseURL: "https://simlatch.example.com",
-//		Key:     key, Secret: secret,
-//		Username: user, Password: password,
-//	})
-//
-// [Client.Assign] and [Client.Unassign] return the id of an accepted request. A
-// request that is refused as a whole has changed nothing; its error is an
-// [*Error], to be compared with the documented ones by errors.Is, such as
-// [ErrInsufficientLicense].
-//
-// How each device ended comes later, as one [CallbackMessage] per device, to the
-// listener registered by [Client.RegisterListener] for [CarrierService].
-// [CallbackHandler] turns a function into such a listener. Messages may come
-// twice; [Client.RequestStatus] tells how the whole request stands.
-//
-// [Client.Plan] asks Simlatch what a request would do.
-//
-// Section numbers in this package refer to docs/thingspace-api.md, where every
-// published fact about the reference API is collected.
 package m2m
 
 import "strings"
@@ -345,9 +315,30 @@ type PlanPool struct {
 // PlanDevice is what would become of one device.
 type PlanDevice struct {
 	DeviceIDs    []DeviceID `json:"deviceIds"`
-	Outcome      string     `json:"outcome"` // "ok" or "refused"
+	Outcome      string     `json:"outcome"` // PlanOK or PlanRefused
 	ErrorCode    string     `json:"errorCode,omitempty"`
 	ErrorMessage string     `json:"errorMessage,omitempty"`
+}
+
+// Outcomes of a device in a Plan.
+const (
+	PlanOK      = "ok"
+	PlanRefused = "refused"
+)
+
+// ICCID is the device's ICCID, if it was named by that. IMEI is alike.
+func (d PlanDevice) ICCID() string { return identifier(d.DeviceIDs, KindICCID) }
+
+// IMEI is the device's IMEI; see ICCID.
+func (d PlanDevice) IMEI() string { return identifier(d.DeviceIDs, KindIMEI) }
+
+// Err is why the device would be refused, to be compared by errors.Is; nil where
+// it would not.
+func (d PlanDevice) Err() error {
+	if d.Outcome == PlanOK {
+		return nil
+	}
+	return &Error{Code: d.ErrorCode, Message: d.ErrorMessage}
 }
 
 // CallbackMessage is what a listener receives, one for each device of a request
