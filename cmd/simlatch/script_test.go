@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 //	stop                 ends it with SIGTERM; its exit status must be 0
 //	fetch STATUS URL     gets a URL and prints the answer, whose status is checked
 //	take NAME REGEXP     puts what the last output matched, or its first group, into $NAME
+//	until REGEXP ARGS…   runs simlatch again and again, until what it prints matches
 //	mode MODE FILE       fails unless that is the file's mode
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -50,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"fetch": scriptFetch,
 			"mode":  scriptMode,
 			"take":  scriptTake,
+			"until": scriptUntil,
 		},
 	})
 }
@@ -113,6 +115,23 @@ func scriptTake(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the output does not match %s", args[1])
 	}
 	ts.Setenv(args[0], m[len(m)-1])
+}
+
+func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP ARGS…")
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		err := ts.Exec("simlatch", args[1:]...)
+		if out := ts.ReadFile("stdout"); re.MatchString(out) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("simlatch %s has not printed %s: %v", strings.Join(args[1:], " "), args[0], err)
+		}
+	}
 }
 
 func scriptMode(ts *testscript.TestScript, neg bool, args []string) {
