@@ -111,14 +111,14 @@ func profileOf(cmd *cobra.Command, mustExist bool) (clientProfile, error) {
 	return p, nil
 }
 
-// override puts other names in place of the profile's; the secret of another
-// key or user is none of theirs.
+// override puts other names in place of the profile's. What is stored for
+// another key or user is not theirs.
 func (p *clientProfile) override(key, user, acct string) {
 	if key != "" && key != p.key {
 		p.key, p.secret = key, ""
 	}
 	if user != "" && user != p.user {
-		p.user, p.password = user, ""
+		p.user, p.password, p.acct = user, "", ""
 	}
 	if acct != "" {
 		p.acct = acct

@@ -49,6 +49,7 @@ func commands() []*cobra.Command {
 		newDevicesCommand(),
 		newCallbacksCommand(),
 		newListenCommand(),
+		newDoctorCommand(),
 		newBenchCommand(),
 		newDevCertCommand(),
 		newAccountCommand(),
