@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,13 +47,16 @@ func clientFlags(cmd *cobra.Command) {
 // say: another's may be others than ours, which are offered for completion.
 func skuFlag(cmd *cobra.Command, sku *string, usage string) {
 	cmd.Flags().StringVar(sku, "sku", "", usage)
-	completeFlag(cmd, "sku", func() []string {
-		var names []string
-		for _, s := range license.SKUs() {
-			names = append(names, string(s)+"\t"+s.Label())
-		}
-		return names
-	})
+	completeFlag(cmd, "sku", skuNames)
+}
+
+// skuNames are the SKUs, for completion.
+func skuNames() []string {
+	var names []string
+	for _, s := range license.SKUs() {
+		names = append(names, cobra.CompletionWithDesc(string(s), s.Label()))
+	}
+	return names
 }
 
 // completeFlag has shells complete a flag's value with one of values.
@@ -219,17 +221,11 @@ func profileNames() []string {
 	if err != nil {
 		return nil
 	}
-	return stored.names()
+	var names []string
+	for _, p := range stored.list {
+		names = append(names, cobra.CompletionWithDesc(p.name, p.server+" as "+p.user))
+	}
+	return names
 }
 
 func trimURL(url string) string { return strings.TrimSuffix(url, "/") }
-
-// names are those of the profiles, in order.
-func (s *profiles) names() []string {
-	var names []string
-	for _, p := range s.list {
-		names = append(names, p.name)
-	}
-	slices.Sort(names)
-	return names
-}
