@@ -81,6 +81,11 @@ CALLBACK_COUNT. If it fails the message is answered with 500, and will come agai
 		RunE: func(cmd *cobra.Command, _ []string) error { return listen(cmd, o) },
 	}
 	clientFlags(cmd)
+	o.addFlags(cmd)
+	return cmd
+}
+
+func (o *listenOptions) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.address, "listen", "127.0.0.1:0", "`address` to listen on; port 0 takes a free one")
 	f.StringVarP(&o.form, "output", "o", formText, "`form` of the output: text, table, csv or jsonl")
@@ -96,7 +101,6 @@ CALLBACK_COUNT. If it fails the message is answered with 500, and will come agai
 	f.BoolVar(&o.replace, "replace", false, "with --register, take the place of another listener for good")
 	f.StringVar(&o.callbackURL, "callback-url", "", "the listener's `URL` as the server sees it, to be registered")
 	completeFlag(cmd, "output", func() []string { return []string{formText, formTable, formCSV, formJSONL} })
-	return cmd
 }
 
 // listenForms are the values of --output.
