@@ -37,6 +37,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newServeCommand(),
 		newDemoCommand(),
+		newSandboxCommand(),
 		newMigrateCommand(),
 		newVerifyCommand(),
 		newConfigCommand(),
@@ -52,6 +53,7 @@ func commands() []*cobra.Command {
 		newListenCommand(),
 		newDoctorCommand(),
 		newBenchCommand(),
+		newConformanceCommand(),
 		newDevCertCommand(),
 		newAccountCommand(),
 		newPoolCommand(),
