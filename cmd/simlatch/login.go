@@ -32,7 +32,8 @@ The profile is in the user's configuration directory, or in the file that
 SIMLATCH_PROFILES names, and can be read by its owner only (mode 0600). Several
 servers have a profile each: --profile names one, and 'simlatch profile use' says
 which is used where none is named. A stored secret is sent to its own server
-only.
+only. --tls-ca, for a server whose certificate is not of a public authority, is
+kept too.
 
 Nothing need be stored: with SIMLATCH_SERVER, SIMLATCH_KEY, SIMLATCH_USER and the
 secrets in the environment every command works by itself.`,
