@@ -91,11 +91,15 @@ func (p *clientProfile) keep(s streams, several bool) error {
 	if err != nil {
 		return err
 	}
+	former, found := stored.find(p.name)
 	stored.put(*p)
 	if err := stored.store(); err != nil {
 		return err
 	}
 	say(s.out, "stored profile %s: %s as %s%s", p.name, p.server, p.user, ofAccount(p.acct))
+	if found && former.server != p.server {
+		say(s.err, "simlatch: it took the place of %s; another name, given with --profile, keeps both", former.server)
+	}
 	switch {
 	case several:
 		say(s.err, "simlatch: %s has access to more than one account: name one with --account, here to store it, or with each command", p.user)
