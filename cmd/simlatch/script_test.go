@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 //	                     its ready line into $URL; its log goes to server.log
 //	terminate            ends it with SIGTERM; its exit status must be 0
 //	fetch STATUS URL     gets a URL and prints the answer, whose status is checked
+//	send STATUS METHOD PATH [BODY | @FILE]
+//	                     makes a call at $URL, with a sandbox's test token, and
+//	                     prints the answer, whose status is checked
 //	assign ICCID…        asks for flexible licenses, as user ada of application app
 //	                     at $URL, and puts the request's id into $REQUEST
 //	take NAME REGEXP     puts what the last output matched, or its first group, into $NAME
@@ -72,6 +75,7 @@ func TestScripts(t *testing.T) {
 			"start":     scriptStart,
 			"terminate": scriptTerminate,
 			"fetch":     scriptFetch,
+			"send":      scriptSend,
 			"mode":      scriptMode,
 			"take":      scriptTake,
 			"assign":    scriptAssign,
@@ -107,6 +111,33 @@ func scriptTerminate(ts *testscript.TestScript, neg bool, _ []string) {
 	}
 	ts.Check(b.process.terminate())
 	b.process = nil
+}
+
+func scriptSend(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 || len(args) > 4 {
+		ts.Fatalf("usage: send STATUS METHOD PATH [BODY | @FILE]")
+	}
+	body := strings.Join(args[3:], "")
+	if name, ok := strings.CutPrefix(body, "@"); ok {
+		body = ts.ReadFile(name)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	q, err := http.NewRequestWithContext(ctx, args[1], ts.Getenv("URL")+args[2], strings.NewReader(body))
+	ts.Check(err)
+	q.Header.Set("Authorization", "Bearer test-token")
+	q.Header.Set(m2m.SessionHeader, "any")
+	q.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(q)
+	ts.Check(err)
+	defer answer.Body.Close()
+	got, err := io.ReadAll(answer.Body)
+	ts.Check(err)
+	_, err = ts.Stdout().Write(got)
+	ts.Check(err)
+	if strconv.Itoa(answer.StatusCode) != args[0] {
+		ts.Fatalf("%s %s = %d, want %s", args[1], args[2], answer.StatusCode, args[0])
+	}
 }
 
 func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
