@@ -40,7 +40,7 @@ func (d *doctor) lookAtServer(cmd *cobra.Command) {
 		d.skip("no server is stored or named", rest...)
 		return
 	}
-	answered := d.within(cmd.Context(), func(ctx context.Context) bool { return d.lookAtURL(ctx, p.server) })
+	answered := d.within(cmd.Context(), func(ctx context.Context) bool { return d.lookAtURL(ctx, &p) })
 	if !answered {
 		d.skip("the server does not answer", rest[1:]...)
 		return
@@ -69,14 +69,6 @@ func (d *doctor) within(ctx context.Context, look func(context.Context) bool) bo
 	return look(ctx)
 }
 
-// plainClient makes one call on a connection of its own, and follows nothing.
-func plainClient() *http.Client {
-	return &http.Client{
-		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
-
 // fetched is an answer to a GET.
 type fetched struct {
 	status int
@@ -87,13 +79,19 @@ type fetched struct {
 	at     time.Time // half-way, when the server wrote its date
 }
 
-func fetch(ctx context.Context, url string) (*fetched, error) {
+// fetch gets a URL by a connection of its own, and follows nothing.
+func (p *clientProfile) fetch(ctx context.Context, url string) (*fetched, error) {
+	transport, err := p.transport()
+	if err != nil {
+		return nil, err
+	}
+	transport.DisableKeepAlives = true
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	resp, err := plainClient().Do(req)
+	resp, err := (&http.Client{Transport: transport, CheckRedirect: noRedirect}).Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -104,8 +102,9 @@ func fetch(ctx context.Context, url string) (*fetched, error) {
 }
 
 // lookAtURL looks whether the server answers, and what it says of itself.
-func (d *doctor) lookAtURL(ctx context.Context, server string) bool {
-	ready, err := fetch(ctx, server+"/readyz")
+func (d *doctor) lookAtURL(ctx context.Context, p *clientProfile) bool {
+	server := p.server
+	ready, err := p.fetch(ctx, server+"/readyz")
 	if err != nil {
 		d.fail("server", unreachable(server, err), "%s: %v", server, cause(err))
 		return false
@@ -118,7 +117,7 @@ func (d *doctor) lookAtURL(ctx context.Context, server string) bool {
 	case ready.status != http.StatusOK:
 		d.fail("server", "look into its log", "%s is not ready: %s", server, cmp.Or(state.Reason, state.Status))
 	default:
-		d.ok("server", "%s answers in %s%s", server, ready.took.Round(time.Millisecond), ofVersion(ctx, server))
+		d.ok("server", "%s answers in %s%s", server, ready.took.Round(time.Millisecond), p.ofVersion(ctx))
 	}
 	if risk := plainRisk(server); risk != "" {
 		d.warn("server", "serve with --tls-cert and --tls-key", "%s", risk)
@@ -131,9 +130,9 @@ func (d *doctor) lookAtURL(ctx context.Context, server string) bool {
 }
 
 // ofVersion is what Simlatch says of itself; empty where it says nothing.
-func ofVersion(ctx context.Context, server string) string {
+func (p *clientProfile) ofVersion(ctx context.Context) string {
 	var v struct{ Version, Engine, Carrier, Notice string }
-	answer, err := fetch(ctx, server+"/version")
+	answer, err := p.fetch(ctx, p.server+"/version")
 	if err != nil || json.Unmarshal(answer.body, &v) != nil || v.Version == "" {
 		return ""
 	}
@@ -220,7 +219,7 @@ func (d *doctor) lookAtListener(ctx context.Context, client *m2m.Client, p *clie
 		if l.ServiceName != m2m.CarrierService {
 			continue
 		}
-		answer, err := fetch(ctx, l.URL)
+		answer, err := p.fetch(ctx, l.URL)
 		switch {
 		case err != nil:
 			d.fail("listener", "start it, or register another with 'simlatch callbacks register'", "%s cannot be reached from here: %v", l.URL, cause(err))
@@ -247,7 +246,7 @@ func unreachable(server string, err error) string {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "start it, or look whether host and port are right"
 	case errors.As(err, &authority):
-		return "name the authority's certificate with SSL_CERT_FILE"
+		return "name the authority's certificate with --tls-ca"
 	case errors.As(err, &host):
 		return "call it by a name that its certificate has"
 	case errors.As(err, &invalid):

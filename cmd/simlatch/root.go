@@ -49,10 +49,10 @@ var helpGroups = []struct {
 		"client", "Commands that call a server, Simlatch or another:",
 		[]string{
 			"login", "logout", "profile", "subscriptions", "devices", "plan", "apply", "assign", "unassign",
-			"status", "callbacks", "listen", "bench",
+			"status", "callbacks", "listen", "bench", "conformance",
 		},
 	},
-	{"server", "Commands that run a server:", []string{"serve", "demo", "migrate", "verify", "config", "dev-cert"}},
+	{"server", "Commands that run a server:", []string{"serve", "demo", "sandbox", "migrate", "verify", "config", "dev-cert"}},
 	{
 		"operator", "Commands of an operator, on the database:",
 		[]string{"account", "pool", "device", "application", "user", "listener", "callback", "stuck"},
