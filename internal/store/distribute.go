@@ -31,6 +31,7 @@ var distributedTables = []distributedTable{
 	{"pool", "account"},
 	{"purchase", "account"},
 	{"listener", "account"},
+	{"strange_outcome", "account"},
 	{"sim_owner", "iccid"},
 }
 
