@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,7 @@ type core struct {
 	sender  *callback.Sender
 	worker  *provision.Worker // nil on a node that only serves
 	api     *api.API
+	late    http.Handler // takes late outcomes of the carrier; nil where it brings none
 
 	draining atomic.Bool
 	nodes    atomic.Int64 // that live, this one included
@@ -123,6 +125,9 @@ func (c *core) wire() error {
 	if err != nil {
 		return err
 	}
+	if c.late, err = c.newReceiver(); err != nil {
+		return err
+	}
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, Work: work,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
@@ -142,7 +147,7 @@ func (c *core) newWorker() (api.Work, error) {
 		}
 		return noWork{}, nil
 	}
-	carrier, err := c.cfg.newCarrier()
+	carrier, err := c.cfg.newCarrier(c.log, c.metrics)
 	if err != nil {
 		return nil, err
 	}
