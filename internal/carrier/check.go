@@ -41,10 +41,14 @@ type Finding struct {
 	Faults []string // what is wrong, in words; empty: nothing
 }
 
+// fault adds what is wrong; of many, the first few.
 func (f *Finding) fault(format string, args ...any) {
-	const most = 5
-	if len(f.Faults) < most {
+	const most = 3
+	switch n := len(f.Faults); {
+	case n < most:
 		f.Faults = append(f.Faults, fmt.Sprintf(format, args...))
+	case n == most:
+		f.Faults = append(f.Faults, "and more")
 	}
 }
 
