@@ -63,7 +63,8 @@ func (a *access) lend(r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	auth := r.Header.Get("Authorization")
-	if spec.TestToken != "" && auth == "Bearer "+spec.TestToken {
+	one := len(r.Header.Values("Authorization")) == 1 // the API refuses two, and is to see them
+	if one && spec.TestToken != "" && auth == "Bearer "+spec.TestToken {
 		auth = "Bearer " + a.testToken(r.Context())
 		r.Header.Set("Authorization", auth)
 	}
