@@ -16,7 +16,7 @@ import (
 //	3   server
 //	2   api   operator   console   sandbox   provision   carrier   callback   load
 //	1   store → auth
-//	0   license   m2m   operator/client   exchange
+//	0   license   m2m   operator/client   exchange   recipe
 //
 // A package may be named here before it exists. Tests are exempt: they may
 // import what they like, storetest above all.
@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"m2m":                      {},
 	"internal/operator/client": {},
 	"internal/exchange":        {},
+	"internal/recipe":          {},
 
 	"internal/auth":  {"internal/license"},
 	"internal/store": {"internal/license", "internal/auth"},
@@ -34,7 +35,7 @@ var mayImport = map[string][]string{
 	"internal/carrier":   {"internal/license", "m2m"},
 	"internal/callback":  {"internal/license", "m2m"},
 	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/operator/client"},
-	"internal/sandbox":   {"internal/license", "m2m", "internal/store", "internal/carrier"},
+	"internal/sandbox":   {"internal/license", "m2m", "internal/store", "internal/carrier", "internal/recipe"},
 	"internal/console":   {"internal/license", "internal/auth", "internal/store"},
 
 	"internal/server": {
@@ -57,6 +58,7 @@ var mayImport = map[string][]string{
 	},
 	"internal/store/storetest/pgcluster": {},
 	"tools/gate":                         {"internal/store/storetest/pgcluster"},
+	"tools/errordoc":                     {"internal/recipe"},
 	"tools/cluster":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
 	"tools/bench":                        {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }

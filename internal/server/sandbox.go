@@ -50,6 +50,8 @@ type SandboxConfig struct {
 	Logger *slog.Logger
 	// Ready, when not nil, is called once when the sandbox serves.
 	Ready func(sandbox.Info)
+
+	bodyTimeout time.Duration // as in Config
 }
 
 // Sandbox is a sandbox with its namespaces, each a service of its own.
@@ -259,7 +261,7 @@ func (s *Sandbox) config(database string, box *sandbox.Box) Config {
 		Workers: 1, listenerConns: cmp.Or(s.cfg.ListenerConns, 1),
 		CallbackAllow:    []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
 		CallbackInterval: s.cfg.CallbackInterval, CallbackTimeout: s.cfg.CallbackTimeout, CallbackAttempts: s.cfg.CallbackAttempts,
-		MaxDevices: s.cfg.MaxDevices, RateLimit: s.cfg.RateLimit,
+		MaxDevices: s.cfg.MaxDevices, RateLimit: s.cfg.RateLimit, bodyTimeout: s.cfg.bodyTimeout,
 		Grace: time.Second, Node: box.Spec().Name, Logger: s.log,
 		Clock: box.Clock(), Random: box.Random(), box: box,
 	}

@@ -1,0 +1,212 @@
+package recipe
+
+// documented are the rows of the reference's table (thingspace-api.md 1.6) but the
+// one that comes in a callback.
+func documented() []Recipe {
+	return []Recipe{
+		{
+			Title: "A device has a license already", Status: 400,
+			Code:    "UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful",
+			Message: "REQUEST_FAILED: At least one device exists with Assigned or Pending Assignment or Pending UnAssignment license status.",
+			Reason:  "A SIM of the request has a license, of any SKU, or is on its way to or from one. A SIM has one license at a time.",
+			Shell:   steps(post(assign, order("SIMSec-IoT", sim1)), post(assign, order("SIMSec-IoT", sim1))),
+			Again:   Depends,
+			Client:  "Find out which: `Simlatch-Dry-Run: true` names the devices. Wait for the callback of one that is pending; unassign first to change the SKU; leave out those that have what you want. If you were only repeating a call whose answer was lost, repeat it with its `Idempotency-Key` instead, and the first answer comes again.",
+		},
+		{
+			Title: "No SKU", Status: 400,
+			Code:    "Carrier.Service.INPUT_INVALID.SKUNumber.NotDefined",
+			Message: "skuNumber is a required field.",
+			Reason:  "`skuNumber` is absent, `null` or empty.",
+			Shell: post(assign, `{"accountName": "`+account+`",
+    "devices": [{"deviceIds": [{"kind": "iccid", "id": "`+sim1+`"}]}]}`),
+			Again:  No,
+			Client: "Name one of the SKUs that the list of subscriptions has.",
+		},
+		{
+			Title: "No action", Status: 400,
+			Code:    "Carrier.Service.INPUT_INVALID.Action.NotDefined",
+			Message: "Action is required.",
+			Reason:  "The path ends where the action should stand.",
+			Shell:   post("/devices/license/actions", order("SIMSec-IoT", sim1)),
+			Again:   No,
+			Client:  "Correct the path: `/devices/license/actions/assign`.",
+		},
+		{
+			Title: "Unknown devices", Status: 400,
+			Code:    "UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful",
+			Message: "REQUEST_FAILED: Devices not found for the specified IMEI and ICCID.",
+			Reason:  "A SIM is not in the account, or its IMEI and ICCID are not one recorded pair. Here they are of two SIMs.",
+			Shell: post(assign, orderOf("SIMSec-IoT", `{"deviceIds": [
+      {"kind": "imei", "id": "`+imei1+`"}, {"kind": "iccid", "id": "`+sim2+`"}]}`)),
+			Again:  No,
+			Client: "Compare with the device list of the account. A SIM that was moved to another device has a new IMEI; name it by its ICCID alone, or by the new pair.",
+		},
+		{
+			Title: "A device group", Status: 400,
+			Code:    "Carrier.Service.INPUT_INVALID.DeviceGroupName.NotSupported",
+			Message: "The Device Group Name is not supported.",
+			Reason:  "`groupName` or `deviceGroupName` stands in the body.",
+			Shell: post(assign, `{"accountName": "`+account+`", "skuNumber": "SIMSec-IoT", "groupName": "trucks",
+    "devices": [{"deviceIds": [{"kind": "iccid", "id": "`+sim1+`"}]}]}`),
+			Again:  No,
+			Client: "Name the devices themselves.",
+		},
+		{
+			Title: "Another action", Status: 400,
+			Code:    "Carrier.Service.INPUT_INVALID.Action.Invalid",
+			Message: "The action was not recognized as valid.",
+			Reason:  "The action of the path is neither assign nor unassign. It is compared by case.",
+			Shell:   post("/devices/license/actions/renew", order("SIMSec-IoT", sim1)),
+			Again:   No,
+			Client:  "Correct the path.",
+		},
+		{
+			Title: "No devices", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.DeviceNotDefined",
+			Message: "A device must be defined.",
+			Reason:  "`devices` is absent, `null` or empty.",
+			Shell:   post(assign, `{"accountName": "`+account+`", "skuNumber": "SIMSec-IoT", "devices": []}`),
+			Again:   No,
+			Client:  "Do not call when there is nothing to do.",
+		},
+		{
+			Title: "A device without identifiers", Status: 400,
+			Code:    "CarrierService.INPUT_INVALID.DeviceIdentifierCollection.Null",
+			Message: "A device identifier collection may not be null.",
+			Reason:  "`deviceIds` of a device is absent, `null` or empty.",
+			Shell:   post(assign, orderOf("SIMSec-IoT", `{"deviceIds": []}`)),
+			Again:   No,
+			Client:  "Give each device its ICCID, its IMEI, or both.",
+		},
+		{
+			Title: "Unassigning a lifetime license", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.Unassign.NotSupported",
+			Message: "The unassign action is not supported for SIM-Secure lifetime.",
+			Reason:  "A license of `SIMSec-IoT-Lt` stays with its SIM for ever.",
+			Shell:   send("DELETE", assign, order("SIMSec-IoT-Lt", sim1)),
+			Again:   No,
+			Client:  "Nothing brings it back. Ask a person before a lifetime license is assigned.",
+		},
+		{
+			Title: "Too few licenses", Status: 400,
+			Code:    "INPUT_INVALID.InsufficientLicense.Invalid",
+			Message: "You do not have required licenses to perform this action.",
+			Reason:  "The request has more devices than the pool has available licenses: here 4, of 3. Licenses that wait for the carrier are not available.",
+			Shell:   post(assign, order("TS-BUNDLE-KTO-SIMSEC-MRC", sim1, sim2, sim3, sim4)),
+			Again:   Depends,
+			Client:  "Read `licenseAvailable` of the pool: name fewer devices, unassign others first, or buy more. The same call works once there are enough.",
+		},
+	}
+}
+
+// licenses are the errors of assign and unassign that the reference leaves open
+// (behaviour.md 2).
+func licenses() []Recipe {
+	return []Recipe{
+		{
+			Title: "An unknown SKU", Status: 400,
+			Code:    "Carrier.Service.INPUT_INVALID.SKUNumber.Invalid",
+			Message: "The skuNumber was not recognized as valid.",
+			Reason:  "There is no such SKU. SKUs are compared by case.",
+			Shell:   post(assign, order("SIMSec-IOT", sim1)),
+			Again:   No,
+			Client:  "Write it as the list of subscriptions does.",
+		},
+		{
+			Title: "An identifier of another kind", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.Device.Kind.Invalid",
+			Message: `The device identifier kind "mdn" is not valid: it must be IMEI or ICCID.`,
+			Reason:  "Licenses are of SIMs in devices, so they are named by ICCID and IMEI, in any case of the letters.",
+			Shell:   post(assign, orderOf("SIMSec-IoT", `{"deviceIds": [{"kind": "mdn", "id": "5551230001"}]}`)),
+			Again:   No,
+			Client:  "Look the ICCID up in the device list, which can be searched by MDN.",
+		},
+		{
+			Title: "An identifier that is none", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.Device.Identifier.Invalid",
+			Message: `The device identifier "8914800000000000001F" is not valid: an ICCID has 18 to 20 decimal digits.`,
+			Reason:  "An IMEI has exactly 15 digits, an ICCID 18 to 20. Nothing is trimmed; check digits are not looked at.",
+			Shell:   post(assign, order("SIMSec-IoT", "8914800000000000001F")),
+			Again:   No,
+			Client:  "Take away padding, blanks and hyphens, and see that no spreadsheet made a number of it.",
+		},
+		{
+			Title: "Two identifiers of one kind", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.Device.Identifier.Invalid",
+			Message: `The device identifier "` + imei2 + `" is not valid: a device is named by one IMEI, one ICCID or one of each.`,
+			Reason:  "An element of `devices` is one device.",
+			Shell: post(assign, orderOf("SIMSec-IoT", `{"deviceIds": [
+      {"kind": "imei", "id": "`+imei1+`"}, {"kind": "imei", "id": "`+imei2+`"}]}`)),
+			Again:  No,
+			Client: "Give each device an element of `devices` of its own.",
+		},
+		{
+			Title: "A device twice", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.Device.Duplicate",
+			Message: "The device is named more than once: " + sim1 + ".",
+			Reason:  "Two elements of `devices` are one SIM, be it once by its IMEI and once by its ICCID. Up to ten are named, then their number.",
+			Shell:   post(assign, order("SIMSec-IoT", sim1, sim1)),
+			Again:   No,
+			Client:  "Name each SIM once.",
+		},
+		{
+			Title: "Too many devices", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.MaxRequestsExceeded",
+			Message: "A request may name at most 10000 devices.",
+			Reason:  "The limit is that of `--max-devices`; the message names it.",
+			Shell: `(echo '{"accountName": "` + account + `", "skuNumber": "SIMSec-IoT", "devices": ['
+ seq 10001 20001 | sed 's/.*/{"deviceIds": [{"kind": "iccid", "id": "89149000000000&"}]},/; $s/,$//'
+ echo ']}') |
+` + curl("/api/m2m/v1"+assign, header(bearer), header(asJSON), "-d @-"),
+			Again:  No,
+			Client: "Make several requests, each with an `Idempotency-Key` of its own.",
+		},
+		{
+			Title: "A device that is not active", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.DeviceState.Invalid",
+			Message: "The device is not active: " + suspended + ".",
+			Reason:  "Only an active SIM is assigned a license. To unassign, its state does not matter.",
+			Shell:   post(assign, order("SIMSec-IoT", suspended)),
+			Again:   Depends,
+			Client:  "Activate or restore the devices that are named, or leave them out; then the same call works.",
+		},
+		{
+			Title: "A device that is no 4G device", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.Device.NotEligible",
+			Message: "The device is not a 4G device: " + sim3G + ".",
+			Reason:  "SIM-Secure is for 4G devices.",
+			Shell:   post(assign, order("SIMSec-IoT", sim3G)),
+			Again:   No,
+			Client:  "Leave out the devices that are named.",
+		},
+		{
+			Title: "Unassigning what is not there", Status: 400,
+			Code:    "UnifiedWebService.REQUEST_FAILED.LicenseNotAssigned",
+			Message: "The device has no license of this SKU: " + sim1 + ".",
+			Reason:  "The SIM has no license, or one of another SKU. One on its way to or from a license is [refused as such](#a-device-has-a-license-already).",
+			Shell:   send("DELETE", assign, order("SIMSec-IoT", sim1)),
+			Again:   No,
+			Client:  "Name the SKU that the SIM has. When a call is repeated because its answer was lost, this means that it is done; with an `Idempotency-Key` the first answer comes instead.",
+		},
+		{
+			Title: "A key for another request", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.IdempotencyKey.Reused",
+			Message: "The Idempotency-Key was used before with another request.",
+			Reason:  "Within 24 hours the key came with another body, of the same application, account and action, that was accepted. A call that was refused keeps no key.",
+			Shell: steps(post(assign, order("SIMSec-IoT", sim1), "Idempotency-Key: order-17"),
+				post(assign, order("SIMSec-IoT", sim2), "Idempotency-Key: order-17")),
+			Again:  No,
+			Client: "Make a new key, a random UUID, for each new request, and keep it with the body: to repeat is to send both again, byte for byte.",
+		},
+		{
+			Title: "A dry run that is not clearly one", Status: 400,
+			Code:    "UnifiedWebService.INPUT_INVALID.DryRun.Invalid",
+			Message: `The header Simlatch-Dry-Run has the value "yes"; it may only be true.`,
+			Reason:  "What is meant to change nothing must not assign a license for ever by a slip of the pen.",
+			Shell:   post(assign, order("SIMSec-IoT", sim1), "Simlatch-Dry-Run: yes"),
+			Again:   No,
+			Client:  "Send `true`, or leave the header out.",
+		},
+	}
+}
