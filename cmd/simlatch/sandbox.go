@@ -35,6 +35,7 @@ What a test does with it is under /sandbox/v1 of the same address:
                    that falls due, {"next": true} to the next of that
   POST faults      {"on": "carrier", "match": {"nth": 3}, "then": {"do": "refuse"}}
   GET  magic       the SIMs with a fixed fate
+  GET  errors      every error, with the commands that bring it about
   POST expect      {"match": {"iccid": "89…"}, "count": 1, "within": "10m"}
   GET  journal     every exchange, by requestId, iccid, kind, …
   GET  snapshot    the state as one file, POST restore brings it back, POST reset

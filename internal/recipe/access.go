@@ -21,7 +21,7 @@ func tokens() []Recipe {
 		{
 			Title: "A wrong bearer token", Status: 401, Code: code, Message: "Invalid Credentials",
 			Reason: "The token is unknown, was revoked, or is older than an hour. `fault.code` is 900901.",
-			Shell: steps("TOKEN=$(curl -s "+Server+path+" "+client+" "+grant+" |\n  sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')",
+			Shell: steps(keep("TOKEN", "access_token", curl(path, client, grant)),
 				control("/clock", `{"advance": "1h"}`),
 				curl("/api/m2m/v1"+pools, `-H "Authorization: Bearer $TOKEN"`, header(asJSON), body)),
 			Again:  NewToken,
@@ -31,26 +31,26 @@ func tokens() []Recipe {
 			Title: "Two bearer tokens", Status: 401, Code: code, Message: "Invalid Credentials",
 			Reason: "There are two `Authorization` headers, or a token stands in the query, which logs keep. Programs do not agree on which one counts.",
 			Shell:  curl("/api/m2m/v1"+pools, header(bearer), header(bearer), header(asJSON), body),
-			Again:  No,
+			Again:  Correct,
 			Client: "Send one header; a proxy may be adding its own.",
 		},
 		{
 			Title: "No application", Status: 401, Code: code, Message: "Missing Credentials",
 			Reason: "A token is asked for without key and secret in a Basic `Authorization` header; in the form they are not looked for. `error` is `invalid_client`.",
 			Shell:  curl(path, grant),
-			Again:  No,
+			Again:  Correct,
 			Client: "Send them in the header.",
 		},
 		{
 			Title: "A wrong key or secret", Status: 401, Code: code, Message: "Invalid Credentials",
 			Reason: "The same for an unknown key and a wrong secret. `error` is `invalid_client`.",
 			Shell:  curl(path, "-u demo-key:wrong", grant),
-			Again:  No,
+			Again:  Correct,
 			Client: "Do not try others in turn: that is [slowed](#too-many-wrong-secrets). Have the configuration corrected.",
 		},
 		{
 			Title: "Too many wrong secrets", Status: 429, Code: code, Message: "Invalid Credentials",
-			Reason: "From the sixth failure in a row of one key from one address on, tries within a delay that doubles up to 15 minutes are refused unseen. `Retry-After` says how long; the body is the one of a wrong secret, but `error`, which has no meaning of its own then.",
+			Reason: "From the sixth failure in a row of one key from one address on, tries within a delay that doubles up to 15 minutes are refused unseen. `Retry-After` says how long; the body is that of a wrong secret.",
 			Shell: steps("for i in 1 2 3 4 5; do\n  curl "+Server+path+" -u demo-key:wrong "+grant+"\ndone",
 				curl(path, "-u demo-key:wrong", grant), curl(path, client, grant)),
 			Again:  Later,
@@ -60,29 +60,29 @@ func tokens() []Recipe {
 			Title: "No grant type", Status: 400, Code: request, Message: "Missing grant_type parameter value",
 			Reason: "The form has no `grant_type`.",
 			Shell:  curl(path, client, "-d scope="),
-			Again:  No,
+			Again:  Correct,
 			Client: "Send `grant_type=client_credentials`, as a form.",
 		},
 		{
 			Title: "Another grant type", Status: 400, Code: request, Message: "Unsupported grant_type value",
 			Reason: "There is one: `client_credentials`.",
 			Shell:  curl(path, client, "-d grant_type=password"),
-			Again:  No,
+			Again:  Correct,
 			Client: "Send that one.",
 		},
 		{
 			Title: "A scope that is none", Status: 400, Code: request, Message: "The scope is not valid.",
 			Reason: "A scope has no quotes, backslashes or control characters (RFC 6749). `error` is `invalid_scope`.",
 			Shell:  curl(path, client, grant, `--data-urlencode 'scope="all"'`),
-			Again:  No,
+			Again:  Correct,
 			Client: "Leave it out: scopes mean nothing here.",
 		},
 		{
 			Title: "Nothing to revoke", Status: 400, Code: request, Message: "Missing token parameter value",
 			Reason: "The form has no `token`.",
 			Shell:  curl("/api/ts/v1/oauth2/revoke", client, "-d token="),
-			Again:  No,
-			Client: "Name the token. Which one is revoked does not matter to others: an application has one at a time.",
+			Again:  Correct,
+			Client: "Name the token. An application has one at a time: all who use it lose it.",
 		},
 	}
 }
@@ -96,8 +96,7 @@ func sessions() []Recipe {
 	body := data(`{"accountName": "` + account + `"}`)
 	// open logs in and keeps the session's token.
 	open := func(user string) string {
-		return "SESSION=$(" + post(login, `{"username": "`+user+`", "password": "`+user+`-password"}`) +
-			" |\n  sed -n 's/.*\"sessionToken\":\"\\([^\"]*\\)\".*/\\1/p')"
+		return keep("SESSION", "sessionToken", post(login, `{"username": "`+user+`", "password": "`+user+`-password"}`))
 	}
 	within := func(path, body string) string {
 		return curl("/api/m2m/v1"+path, header(bearer), `-H "VZ-M2M-Token: $SESSION"`, header(asJSON), body)
@@ -126,7 +125,7 @@ func sessions() []Recipe {
 			Reason:  "There are two, or one stands in the query, which logs keep.",
 			Shell: steps(open("demo"), curl("/api/m2m/v1"+pools, header(bearer),
 				`-H "VZ-M2M-Token: $SESSION" -H "VZ-M2M-Token: $SESSION"`, header(asJSON), body)),
-			Again:  No,
+			Again:  Correct,
 			Client: "Send one header.",
 		},
 		{
@@ -143,7 +142,7 @@ func sessions() []Recipe {
 			Message: "The user name or password is not correct.",
 			Reason:  "The same for an unknown name and a wrong password.",
 			Shell:   post(login, mistyped),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Do not try again: that is [slowed](#too-many-wrong-passwords), and on the reference five failures lock the user until support helps. Have the configuration corrected.",
 		},
 		{
@@ -162,7 +161,7 @@ func sessions() []Recipe {
 			Reason:  "No account is named, and the user has none.",
 			Shell: steps(control("/seed", `{"users": [{"username": "new", "password": "new-password", "accounts": []}]}`),
 				open("new"), within(pools, data(`{"skuNumber": "SIMSec-IoT"}`))),
-			Again:  No,
+			Again:  Correct,
 			Client: "Have the user given access; then log in again.",
 		},
 	}

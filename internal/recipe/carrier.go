@@ -1,19 +1,21 @@
 package recipe
 
-// carrier are the refusals that come after the request was accepted, and the
-// answer that never comes.
+// carrier are the refusals that come after the request was accepted, and what
+// never comes.
 func carrier() []Recipe {
 	listen := post("/callbacks/"+account, `{"name": "CarrierService", "url": "http://inbox.simlatch.test/"}`)
 	// expect waits for a SIM's callbacks.
 	expect := func(iccid, count string) string {
 		return curl("/sandbox/v1/expect", data(`{"match": {"iccid": "`+iccid+`"}, "count": `+count+`, "within": "1m"}`))
 	}
+	status := get("/accounts/" + account + "/requests/$REQUEST/status")
 	const (
 		blocked     = "8999900010000000001"
 		licensed    = "8999900020000000001"
 		unreachable = "8999900030000000001"
 		wordy       = "8999900040000000001"
 		silent      = "8999900130000000001"
+		lost        = "8999900210000000001"
 	)
 	return []Recipe{
 		{
@@ -54,14 +56,22 @@ func carrier() []Recipe {
 			Client:  "Take every callback with `status` `Failed` for a refusal, whatever its `faultcode`. Read callbacks with a JSON parser, escape `faultstring` before it is shown, and match nothing against it.",
 		},
 		{
-			Title: "The carrier never answers", Place: InStatus, Status: 200,
+			Title: "The carrier never answers", Place: Nowhere, Status: 200,
 			Shows:  `"status":"Pending"`,
 			Reason: "The request stays `Pending` and the license reserved: nobody knows whether the SIM has it. After a day it is given up on and *stuck*, until an operator who has asked the carrier says what came of it (`simlatch stuck`). SIMs that begin with `899990013` meet it always.",
-			Shell: steps("REQUEST=$("+post(assign, order("SIMSec-IoT", silent))+" |\n  sed -n 's/.*\"requestId\":\"\\([^\"]*\\)\".*/\\1/p')",
-				control("/clock", `{"advance": "25h"}`),
-				curl(`/api/m2m/v1/accounts/`+account+`/requests/$REQUEST/status`, header(bearer))),
+			Shell: steps(keep("REQUEST", "requestId", post(assign, order("SIMSec-IoT", silent))),
+				control("/clock", `{"advance": "25h"}`), status),
 			Again:  No,
 			Client: "Do not assign again: the SIM is [refused](#a-device-has-a-license-already) as long. Tell the operator when a request is older than your patience, and take the outcome from the callback, whenever it comes.",
+		},
+		{
+			Title: "The callback never arrives", Place: Nowhere, Status: 200,
+			Shows:  `"status":"Success"`,
+			Reason: "All attempts failed: four, five minutes from the end of one to the next. The license is assigned all the same. The message is kept for 30 days, in which an operator can have it sent again (`simlatch callback send`). The callbacks of SIMs that begin with `899990021` are lost always.",
+			Shell: steps(listen, keep("REQUEST", "requestId", post(assign, order("SIMSec-IoT", lost))),
+				control("/clock", `{"advance": "20m"}`), status),
+			Again:  No,
+			Client: "Ask for the status of a request whose callbacks have not all come after 20 minutes, and for `Failure` ask the operator which devices failed.",
 		},
 	}
 }

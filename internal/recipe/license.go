@@ -20,7 +20,7 @@ func documented() []Recipe {
 			Reason:  "`skuNumber` is absent, `null` or empty.",
 			Shell: post(assign, `{"accountName": "`+account+`",
     "devices": [{"deviceIds": [{"kind": "iccid", "id": "`+sim1+`"}]}]}`),
-			Again:  No,
+			Again:  Correct,
 			Client: "Name one of the SKUs that the list of subscriptions has.",
 		},
 		{
@@ -29,7 +29,7 @@ func documented() []Recipe {
 			Message: "Action is required.",
 			Reason:  "The path ends where the action should stand.",
 			Shell:   post("/devices/license/actions", order("SIMSec-IoT", sim1)),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Correct the path: `/devices/license/actions/assign`.",
 		},
 		{
@@ -39,7 +39,7 @@ func documented() []Recipe {
 			Reason:  "A SIM is not in the account, or its IMEI and ICCID are not one recorded pair. Here they are of two SIMs.",
 			Shell: post(assign, orderOf("SIMSec-IoT", `{"deviceIds": [
       {"kind": "imei", "id": "`+imei1+`"}, {"kind": "iccid", "id": "`+sim2+`"}]}`)),
-			Again:  No,
+			Again:  Correct,
 			Client: "Compare with the device list of the account. A SIM that was moved to another device has a new IMEI; name it by its ICCID alone, or by the new pair.",
 		},
 		{
@@ -49,7 +49,7 @@ func documented() []Recipe {
 			Reason:  "`groupName` or `deviceGroupName` stands in the body.",
 			Shell: post(assign, `{"accountName": "`+account+`", "skuNumber": "SIMSec-IoT", "groupName": "trucks",
     "devices": [{"deviceIds": [{"kind": "iccid", "id": "`+sim1+`"}]}]}`),
-			Again:  No,
+			Again:  Correct,
 			Client: "Name the devices themselves.",
 		},
 		{
@@ -58,7 +58,7 @@ func documented() []Recipe {
 			Message: "The action was not recognized as valid.",
 			Reason:  "The action of the path is neither assign nor unassign. It is compared by case.",
 			Shell:   post("/devices/license/actions/renew", order("SIMSec-IoT", sim1)),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Correct the path.",
 		},
 		{
@@ -67,7 +67,7 @@ func documented() []Recipe {
 			Message: "A device must be defined.",
 			Reason:  "`devices` is absent, `null` or empty.",
 			Shell:   post(assign, `{"accountName": "`+account+`", "skuNumber": "SIMSec-IoT", "devices": []}`),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Do not call when there is nothing to do.",
 		},
 		{
@@ -76,7 +76,7 @@ func documented() []Recipe {
 			Message: "A device identifier collection may not be null.",
 			Reason:  "`deviceIds` of a device is absent, `null` or empty.",
 			Shell:   post(assign, orderOf("SIMSec-IoT", `{"deviceIds": []}`)),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Give each device its ICCID, its IMEI, or both.",
 		},
 		{
@@ -110,7 +110,7 @@ func licenses() []Recipe {
 			Message: "The skuNumber was not recognized as valid.",
 			Reason:  "There is no such SKU. SKUs are compared by case.",
 			Shell:   post(assign, order("SIMSec-IOT", sim1)),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Write it as the list of subscriptions does.",
 		},
 		{
@@ -119,7 +119,7 @@ func licenses() []Recipe {
 			Message: `The device identifier kind "mdn" is not valid: it must be IMEI or ICCID.`,
 			Reason:  "Licenses are of SIMs in devices, so they are named by ICCID and IMEI, in any case of the letters.",
 			Shell:   post(assign, orderOf("SIMSec-IoT", `{"deviceIds": [{"kind": "mdn", "id": "5551230001"}]}`)),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Look the ICCID up in the device list, which can be searched by MDN.",
 		},
 		{
@@ -128,7 +128,7 @@ func licenses() []Recipe {
 			Message: `The device identifier "8914800000000000001F" is not valid: an ICCID has 18 to 20 decimal digits.`,
 			Reason:  "An IMEI has exactly 15 digits, an ICCID 18 to 20. Nothing is trimmed; check digits are not looked at.",
 			Shell:   post(assign, order("SIMSec-IoT", "8914800000000000001F")),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Take away padding, blanks and hyphens, and see that no spreadsheet made a number of it.",
 		},
 		{
@@ -138,7 +138,7 @@ func licenses() []Recipe {
 			Reason:  "An element of `devices` is one device.",
 			Shell: post(assign, orderOf("SIMSec-IoT", `{"deviceIds": [
       {"kind": "imei", "id": "`+imei1+`"}, {"kind": "imei", "id": "`+imei2+`"}]}`)),
-			Again:  No,
+			Again:  Correct,
 			Client: "Give each device an element of `devices` of its own.",
 		},
 		{
@@ -147,7 +147,7 @@ func licenses() []Recipe {
 			Message: "The device is named more than once: " + sim1 + ".",
 			Reason:  "Two elements of `devices` are one SIM, be it once by its IMEI and once by its ICCID. Up to ten are named, then their number.",
 			Shell:   post(assign, order("SIMSec-IoT", sim1, sim1)),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Name each SIM once.",
 		},
 		{
@@ -159,7 +159,7 @@ func licenses() []Recipe {
  seq 10001 20001 | sed 's/.*/{"deviceIds": [{"kind": "iccid", "id": "89149000000000&"}]},/; $s/,$//'
  echo ']}') |
 ` + curl("/api/m2m/v1"+assign, header(bearer), header(asJSON), "-d @-"),
-			Again:  No,
+			Again:  Correct,
 			Client: "Make several requests, each with an `Idempotency-Key` of its own.",
 		},
 		{
@@ -177,7 +177,7 @@ func licenses() []Recipe {
 			Message: "The device is not a 4G device: " + sim3G + ".",
 			Reason:  "SIM-Secure is for 4G devices.",
 			Shell:   post(assign, order("SIMSec-IoT", sim3G)),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Leave out the devices that are named.",
 		},
 		{
@@ -196,7 +196,7 @@ func licenses() []Recipe {
 			Reason:  "Within 24 hours the key came with another body, of the same application, account and action, that was accepted. A call that was refused keeps no key.",
 			Shell: steps(post(assign, order("SIMSec-IoT", sim1), "Idempotency-Key: order-17"),
 				post(assign, order("SIMSec-IoT", sim2), "Idempotency-Key: order-17")),
-			Again:  No,
+			Again:  Correct,
 			Client: "Make a new key, a random UUID, for each new request, and keep it with the body: to repeat is to send both again, byte for byte.",
 		},
 		{
@@ -205,7 +205,7 @@ func licenses() []Recipe {
 			Message: `The header Simlatch-Dry-Run has the value "yes"; it may only be true.`,
 			Reason:  "What is meant to change nothing must not assign a license for ever by a slip of the pen.",
 			Shell:   post(assign, order("SIMSec-IoT", sim1), "Simlatch-Dry-Run: yes"),
-			Again:   No,
+			Again:   Correct,
 			Client:  "Send `true`, or leave the header out.",
 		},
 	}

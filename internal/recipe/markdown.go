@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -21,13 +22,12 @@ and message.
 
 starts the sandbox that they are for, at ` + Server + `, with the test token
 ` + "`test-token`" + `, the application ` + "`demo-key`" + `, the user ` + "`demo`" + ` and SIMs of all kinds.
-Lenient, it asks for no session. Each recipe begins where a sandbox does:
+Lenient, it asks for no session. A recipe begins where a sandbox does;
 
 ` + "```sh\ncurl -X POST " + Server + "/sandbox/v1/reset\n```" + `
 
-puts it back there. Several tests at one time take a namespace each, see
-` + "`simlatch sandbox --help`" + `. The same table as JSON is at
-` + "`/sandbox/v1/errors`" + `.
+brings it back there after another. The same table as JSON is at
+` + "`/sandbox/v1/errors`" + ` of any sandbox.
 
 ## For all of them
 
@@ -79,24 +79,26 @@ func (r Recipe) write(b *bytes.Buffer) {
 		fmt.Fprintf(b, "%d %s\\\n`%s`\\\n%s\n", r.Status, http.StatusText(r.Status), r.Code, quoted(r.Message))
 	case InCallback:
 		fmt.Fprintf(b, "`faultcode` `%s`\\\n`faultstring` %s\n", r.Code, quoted(r.Message))
-	case InStatus:
-		fmt.Fprintf(b, "`%s`, and no callback\n", r.Shows)
+	case Nowhere:
+		fmt.Fprintf(b, "No code and no message; the last answer here has `%s`.\n", r.Shows)
 	}
 	fmt.Fprintf(b, "\n%s\n\n```sh\n%s\n```\n\n**The client:** %s\n", r.Reason, r.Shell, r.Client)
 }
 
 func (r Recipe) status() string {
 	switch r.Place {
-	case InCallback, InStatus:
-		return string(r.Place)
+	case InCallback:
+		return "callback"
+	case Nowhere:
+		return "–"
 	case InAnswer:
 	}
-	return fmt.Sprint(r.Status)
+	return strconv.Itoa(r.Status)
 }
 
 func codeCell(code string) string {
 	if code == "" {
-		return "–"
+		return "none"
 	}
 	return "`" + code + "`"
 }

@@ -25,7 +25,7 @@ type Place string
 const (
 	InAnswer   Place = "answer"   // of HTTP, with errorCode and errorMessage
 	InCallback Place = "callback" // with faultcode and faultstring, for one device
-	InStatus   Place = "status"   // of the request, which never ends
+	Nowhere    Place = "nowhere"  // what was to come does not, and nothing says so
 )
 
 // Again says whether the same call may be made again.
@@ -33,10 +33,12 @@ type Again string
 
 // The answers to that.
 const (
-	No         Again = "no: correct it first"
+	No         Again = "no"
+	Correct    Again = "no: correct it first"
 	NewToken   Again = "yes, with a new token"
 	NewSession Again = "yes, in a new session"
 	Later      Again = "yes, later"
+	Same       Again = "yes, with the same key"
 	Depends    Again = "it depends: see there"
 )
 
@@ -47,7 +49,7 @@ type Recipe struct {
 	Status  int    `json:"status"`            // of HTTP: of the error, or of the answer that shows it
 	Code    string `json:"code,omitempty"`    // errorCode or faultcode
 	Message string `json:"message,omitempty"` // errorMessage or faultstring
-	Shows   string `json:"shows,omitempty"`   // InStatus: what stands in the last answer
+	Shows   string `json:"shows,omitempty"`   // Nowhere: what stands in the last answer
 	Reason  string `json:"reason"`            // why it is given
 	Shell   string `json:"shell"`             // the commands, the last of which shows it
 	Again   Again  `json:"again"`
@@ -144,6 +146,12 @@ func send(method, path, body string, headers ...string) string {
 		arguments[0] = "-X " + method + " " + arguments[0]
 	}
 	return curl("/api/m2m/v1"+path, append(arguments, data(body))...)
+}
+
+// keep is a command that keeps a member of an answer of post or send in a variable.
+func keep(variable, member, call string) string {
+	return variable + "=$(" + strings.Replace(call, "curl -i", "curl -s", 1) +
+		" |\n  sed 's/.*\"" + member + "\":\"\\([^\"]*\\)\".*/\\1/')"
 }
 
 // get makes a call with the test token, without a body.
