@@ -179,7 +179,7 @@ func newError(resp *http.Response, body []byte) *Error {
 	}
 	_ = json.Unmarshal(body, &a) // what could be read of it counts
 	switch {
-	case a.ErrorCode != "":
+	case a.ErrorCode != "" && a.Error != CodeInvalidClient: // which says more
 		e.Code, e.Message = a.ErrorCode, a.ErrorMessage
 	case a.Error != "":
 		e.Code, e.Message = a.Error, a.ErrorDescription

@@ -192,6 +192,25 @@ func (c *Client) RequestStatus(ctx context.Context, account, requestID string) (
 	})
 }
 
+// Wait asks for the status of a request until that is no longer StatusPending,
+// at first often and then every 10 seconds. It fails when ctx ends or a call
+// does.
+func (c *Client) Wait(ctx context.Context, account, requestID string) (RequestStatus, error) {
+	for pause := 100 * time.Millisecond; ; pause = min(pause*3/2, 10*time.Second) {
+		s, err := c.RequestStatus(ctx, account, requestID)
+		if err != nil || s.Status != StatusPending {
+			return s, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return s, ctx.Err()
+		}
+	}
+}
+
 // CarrierService is the service whose listener is told how assign and unassign
 // ended.
 const CarrierService = "CarrierService"

@@ -8,7 +8,7 @@ import (
 
 // Error is an error answer of the API (sections 1.6 and 9).
 type Error struct {
-	Status     int           // of HTTP
+	Status     int           // of HTTP; 0 in what a callback tells
 	Code       string        // errorCode, such as CodeSKUInvalid
 	Message    string        // errorMessage
 	RequestID  string        // the X-Request-ID of the answer
@@ -16,26 +16,46 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s (%s, HTTP %d)", strings.TrimSuffix(e.Message, "."), e.Code, e.Status)
+	what := strings.TrimSuffix(e.Message, ".")
+	if e.Status == 0 {
+		return fmt.Sprintf("%s (%s)", what, e.Code)
+	}
+	return fmt.Sprintf("%s (%s, HTTP %d)", what, e.Code, e.Status)
 }
 
 // Is reports whether target is an *Error with the same code. As the reference
 // advises, the service before the code's class is left out of the comparison; a
 // target with a message must have the same message too, since one code stands
-// for several errors.
+// for several errors. The class that some messages begin with does not count.
+// ErrTooManyRequests and ErrUnavailable are known by their HTTP status as well.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	if !ok {
 		return false
 	}
-	return bare(e.Code) == bare(t.Code) && (t.Message == "" || t.Message == e.Message)
+	if t == ErrTooManyRequests || t == ErrUnavailable {
+		return e.Status == t.Status || bare(e.Code) == bare(t.Code) // whoever sent it
+	}
+	return bare(e.Code) == bare(t.Code) && (t.Message == "" || text(t.Message) == text(e.Message))
 }
 
 // classes are the classes of error codes; what stands before one names a
 // service (section 9.1).
 var classes = []string{"INPUT_INVALID.", "REQUEST_FAILED.", "REQUEST_ONHOLD.", "REQUEST_CANCELLED."}
 
+// gateway are the codes of the gateway before the platform, and those that say
+// the same (section 4.3).
+var gateway = map[string]string{
+	"900901": CodeAuthorization,
+	"900902": CodeAuthorization,
+	"900906": CodeResourceNotFound,
+}
+
+// bare is a code without the service that sent it.
 func bare(code string) string {
+	if c, ok := gateway[code]; ok {
+		code = c
+	}
 	for _, class := range classes {
 		if i := strings.Index(code, class); i >= 0 {
 			return code[i:]
@@ -44,7 +64,19 @@ func bare(code string) string {
 	return code[strings.LastIndexByte(code, '.')+1:]
 }
 
-// The documented errors of assign and unassign, to the letter (section 1.6).
+// text is a message without the class before it and the period behind it: the
+// reference spells both in more than one way.
+func text(message string) string {
+	for _, class := range []string{"REQUEST_FAILED", "REQUEST FAILED"} {
+		if rest, ok := strings.CutPrefix(message, class); ok {
+			message = strings.TrimLeft(rest, ":. ")
+		}
+	}
+	return strings.TrimSuffix(message, ".")
+}
+
+// The documented errors of assign and unassign, to the letter (section 1.6). Of the
+// rest see ErrUnexpected and what follows it.
 var (
 	ErrAlreadyLicensed = &Error{
 		Status: 400, Code: "REQUEST_FAILED.CarrierRequestUnsuccessful",
@@ -124,4 +156,67 @@ const (
 	CodeCallbackNotFound    = "UnifiedWebService.REQUEST_FAILED.CallbackNotRegistered"
 	CodeRequestNotFound     = "UnifiedWebService.REQUEST_FAILED.RequestNotFound"
 	CodeKeyReused           = "UnifiedWebService.INPUT_INVALID.IdempotencyKey.Reused"
+	CodeResourceNotFound    = "UnifiedWebService.REQUEST_FAILED.ResourceNotFound"
+	CodeTooManyRequests     = "UnifiedWebService.REQUEST_FAILED.TooManyRequests"
+	CodeUnavailable         = "UnifiedWebService.REQUEST_FAILED.ServiceUnavailable"
+	CodeInvalidClient       = "invalid_client" // of the token endpoint
 )
+
+// The platform's other errors, for errors.Is: whoever has the code is meant,
+// whatever the message.
+var (
+	// Who calls.
+	ErrInvalidClient  = &Error{Code: CodeInvalidClient}  // an unknown application, or a wrong secret
+	ErrAuthorization  = &Error{Code: CodeAuthorization}  // the token is missing or no longer good
+	ErrAuthentication = &Error{Code: CodeAuthentication} // an unknown user, or a wrong password
+	ErrSessionExpired = &Error{Code: CodeSessionExpired}
+	ErrSessionInvalid = &Error{Code: CodeSessionInvalid}
+
+	// For which account.
+	ErrAccountNotFound  = &Error{Code: CodeAccountNotFound} // or not one of the user's
+	ErrMultipleAccounts = &Error{Code: CodeMultipleAccounts}
+	ErrNoAccounts       = &Error{Code: CodeNoAccounts}
+
+	// What is asked for.
+	ErrSKUInvalid          = &Error{Code: CodeSKUInvalid}
+	ErrKindInvalid         = &Error{Code: CodeKindInvalid}
+	ErrIdentifierInvalid   = &Error{Code: CodeIdentifierInvalid}
+	ErrDeviceDuplicate     = &Error{Code: CodeDeviceDuplicate}
+	ErrMaxRequestsExceeded = &Error{Code: CodeMaxRequestsExceeded} // too many devices in one request
+	ErrRequestUndefined    = &Error{Code: CodeRequestUndefined}
+	ErrDeserialization     = &Error{Code: CodeDeserialization}
+	ErrKeyReused           = &Error{Code: CodeKeyReused} // one Idempotency-Key, two requests
+
+	// What cannot be done.
+	ErrDeviceState       = &Error{Code: CodeDeviceState}                // not active
+	ErrDeviceNotEligible = &Error{Code: CodeDeviceNotEligible}          // not 4G
+	ErrNotAssigned       = &Error{Code: CodeNotAssigned}                // unassign: no license of this SKU
+	ErrCarrierRefused    = &Error{Code: CodeCarrierRequestUnsuccessful} // with whatever message
+	ErrPolicy            = &Error{Code: CodePolicy}
+
+	// Listeners and requests.
+	ErrCallbackService     = &Error{Code: CodeCallbackService}
+	ErrCallbackURL         = &Error{Code: CodeCallbackURL}
+	ErrCallbackCredentials = &Error{Code: CodeCallbackCredentials}
+	ErrCallbackNotFound    = &Error{Code: CodeCallbackNotFound}
+	ErrRequestNotFound     = &Error{Code: CodeRequestNotFound}
+
+	// The service itself.
+	ErrUnexpected       = &Error{Code: CodeUnexpected}
+	ErrResourceNotFound = &Error{Code: CodeResourceNotFound} // no such path
+	ErrMethodNotAllowed = &Error{Code: CodeMethodNotAllowed}
+	ErrTooManyRequests  = &Error{Status: 429, Code: CodeTooManyRequests}
+	ErrUnavailable      = &Error{Status: 503, Code: CodeUnavailable}
+)
+
+// Err is what the callback tells as an error, to be compared by errors.Is like
+// that of a call; nil when the device succeeded.
+func (m *CallbackMessage) Err() error {
+	switch {
+	case m.FaultResponse != nil:
+		return &Error{Code: m.FaultResponse.FaultCode, Message: m.FaultResponse.FaultString}
+	case m.Status != CallbackSuccess:
+		return &Error{Code: CodeUnexpected, Message: m.Comment}
+	}
+	return nil
+}

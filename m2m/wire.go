@@ -1,34 +1,6 @@
-// Package m2m speaks the "SIM-Secure for IoT" license API of the ThingSpace
-// platform: its wire types, its error codes, a client and a receiver of its
-// callbacks. It works against Simlatch and against any server that speaks the
-// same API, and uses the standard library only.
-//
-// # Manual
-//
-// A [Client] is made once and shared. It fetches the OAuth2 token, opens the
-// session, and renews both when they expire:
-//
-//	c, err := m2m.New(m2m.Config{
-//		BaseURL: "https://simlatch.example.com",
-//		Key:     key, Secret: secret,
-//		Username: user, Password: password,
-//	})
-//
-// [Client.Assign] and [Client.Unassign] return the id of an accepted request. A
-// request that is refused as a whole has changed nothing; its error is an
-// [*Error], to be compared with the documented ones by errors.Is, such as
-// [ErrInsufficientLicense].
-//
-// How each device ended comes later, as one [CallbackMessage] per device, to the
-// listener registered by [Client.RegisterListener] for [CarrierService].
-// [CallbackHandler] turns a function into such a listener. Messages may come
-// twice; [Client.RequestStatus] tells how the whole request stands.
-//
-// [Client.Plan] asks Simlatch what a request would do.
-//
-// Section numbers in this package refer to docs/thingspace-api.md, where every
-// published fact about the reference API is collected.
 package m2m
+
+import "strings"
 
 // Paths of the API. The reference serves the API under APIPrefix and the token
 // endpoints under TokenPrefix (section "Base addresses").
@@ -69,6 +41,34 @@ type DeviceID struct {
 type Device struct {
 	DeviceIDs []DeviceID `json:"deviceIds"`
 	IPAddress string     `json:"ipAddress,omitempty"` // tolerated, not used
+}
+
+// NewDevice names a device by both its identifiers, or by one where the other is
+// empty.
+func NewDevice(imei, iccid string) Device {
+	var d Device
+	for _, id := range []DeviceID{{imei, "imei"}, {iccid, "iccid"}} {
+		if id.ID != "" {
+			d.DeviceIDs = append(d.DeviceIDs, id)
+		}
+	}
+	return d
+}
+
+// ICCID is the device's ICCID; empty where it has none. IMEI is alike.
+func (d Device) ICCID() string { return identifier(d.DeviceIDs, KindICCID) }
+
+// IMEI is the device's IMEI; see ICCID.
+func (d Device) IMEI() string { return identifier(d.DeviceIDs, KindIMEI) }
+
+// identifier finds an identifier by its kind, of which there is no one spelling.
+func identifier(ids []DeviceID, kind string) string {
+	for _, id := range ids {
+		if strings.EqualFold(id.Kind, kind) {
+			return id.ID
+		}
+	}
+	return ""
 }
 
 // LicenseRequest is the body of assign and unassign (sections 1.1 and 2.1).
@@ -171,8 +171,16 @@ type Listener struct {
 	Password    string `json:"password"`
 }
 
-// RequestStatus is the status of a request: "Pending", "Success" or "Failure"
-// (section 7).
+// Statuses of a request. Note "Failure" here and "Failed" in a callback.
+const (
+	StatusPending = "Pending"
+	StatusSuccess = "Success"
+	StatusFailure = "Failure"
+)
+
+// RequestStatus is the status of a request: StatusPending until the carrier has
+// answered for every device, then StatusSuccess if all succeeded, or else
+// StatusFailure (section 7).
 type RequestStatus struct {
 	RequestID string `json:"requestId"`
 	Status    string `json:"status"`
@@ -263,6 +271,23 @@ type DeviceInfo struct {
 	IPAddress           string               `json:"ipAddress"`
 }
 
+// ICCID is the device's ICCID; empty where it has none. IMEI and MDN are alike.
+func (d DeviceInfo) ICCID() string { return identifier(d.DeviceIDs, KindICCID) }
+
+// IMEI is the device's IMEI; see ICCID.
+func (d DeviceInfo) IMEI() string { return identifier(d.DeviceIDs, KindIMEI) }
+
+// MDN is the device's number; see ICCID.
+func (d DeviceInfo) MDN() string { return identifier(d.DeviceIDs, KindMDN) }
+
+// State is the device's state, such as "active"; empty where it has none.
+func (d DeviceInfo) State() string {
+	if len(d.CarrierInformations) == 0 {
+		return ""
+	}
+	return d.CarrierInformations[0].State
+}
+
 // CarrierInformation is what the carrier says of a device.
 type CarrierInformation struct {
 	CarrierName string `json:"carrierName"`
@@ -290,9 +315,30 @@ type PlanPool struct {
 // PlanDevice is what would become of one device.
 type PlanDevice struct {
 	DeviceIDs    []DeviceID `json:"deviceIds"`
-	Outcome      string     `json:"outcome"` // "ok" or "refused"
+	Outcome      string     `json:"outcome"` // PlanOK or PlanRefused
 	ErrorCode    string     `json:"errorCode,omitempty"`
 	ErrorMessage string     `json:"errorMessage,omitempty"`
+}
+
+// Outcomes of a device in a Plan.
+const (
+	PlanOK      = "ok"
+	PlanRefused = "refused"
+)
+
+// ICCID is the device's ICCID, if it was named by that. IMEI is alike.
+func (d PlanDevice) ICCID() string { return identifier(d.DeviceIDs, KindICCID) }
+
+// IMEI is the device's IMEI; see ICCID.
+func (d PlanDevice) IMEI() string { return identifier(d.DeviceIDs, KindIMEI) }
+
+// Err is why the device would be refused, to be compared by errors.Is; nil where
+// it would not.
+func (d PlanDevice) Err() error {
+	if d.Outcome == PlanOK {
+		return nil
+	}
+	return &Error{Code: d.ErrorCode, Message: d.ErrorMessage}
 }
 
 // CallbackMessage is what a listener receives, one for each device of a request
@@ -309,6 +355,16 @@ type CallbackMessage struct {
 	CallbackCount        int             `json:"callbackCount"`
 	MaxCallbackThreshold int             `json:"maxCallbackThreshold"`
 }
+
+// ICCID is that of the callback's device; empty where it has none. IMEI and MDN
+// are alike.
+func (m *CallbackMessage) ICCID() string { return identifier(m.DeviceIDs, KindICCID) }
+
+// IMEI is that of the callback's device; see ICCID.
+func (m *CallbackMessage) IMEI() string { return identifier(m.DeviceIDs, KindIMEI) }
+
+// MDN is that of the callback's device; see ICCID.
+func (m *CallbackMessage) MDN() string { return identifier(m.DeviceIDs, KindMDN) }
 
 // Statuses of a callback. Note "Failed" here and "Failure" in a RequestStatus.
 const (

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -271,13 +270,7 @@ func (o *conformanceOptions) runnerConfig(vars map[string]string) (exchange.Conf
 	if o.tlsCA == "" {
 		return cfg, nil
 	}
-	pem, err := os.ReadFile(o.tlsCA)
-	if err != nil {
-		return cfg, fmt.Errorf("reading the authorities to trust: %w", err)
-	}
-	cfg.TLS.RootCAs = x509.NewCertPool()
-	if !cfg.TLS.RootCAs.AppendCertsFromPEM(pem) {
-		return cfg, usagef("--tls-ca %s: no certificate in PEM is there", o.tlsCA)
-	}
-	return cfg, nil
+	var err error
+	cfg.TLS.RootCAs, err = readAuthorities(o.tlsCA)
+	return cfg, err
 }

@@ -111,14 +111,15 @@ func runSandbox(ctx context.Context, s streams, o sandboxOptions) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	o.Ready = func(info server.SandboxInfo) {
-		_, _ = fmt.Fprintf(s.out, "simlatch: sandbox ready at %s\n", info.URL) // nobody may be reading
 		_, _ = fmt.Fprintf(s.err, "application %s/%s, user %s/%s, test token %q; the sandbox's own calls are at %s\n",
 			info.Application.Name, info.Application.Password, info.User.Name, info.User.Password, info.TestToken, info.Sandbox)
 		if o.readyFile != "" {
 			if wrote = writeReady(o.readyFile, info); wrote != nil {
 				cancel()
+				return
 			}
 		}
+		_, _ = fmt.Fprintf(s.out, "simlatch: sandbox ready at %s\n", info.URL) // nobody may be reading
 	}
 	box, err := server.NewSandbox(ctx, o.SandboxConfig)
 	if err != nil {

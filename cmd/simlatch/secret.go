@@ -16,13 +16,15 @@ import (
 const maxSecret = 4096
 
 // secretSource says where a secret comes from: a file, an environment variable,
-// a file that a variable names, or the terminal. There is no flag that holds a
+// a file that a variable names, a stored profile, or the terminal. There is no flag that holds a
 // secret itself, since other users of the machine can read command lines.
 type secretSource struct {
 	what string // what to call it, such as "password"
 	file string // from the flag; "-" is standard input
 	flag string // the flag, for messages
 	env  string // the variable; with _FILE behind it, the one that names a file
+	// stored is what a profile holds; it spares asking at the terminal.
+	stored auth.Secret
 	// twice asks at the terminal a second time: for a new secret, which a slip
 	// of a finger would otherwise make unknown to all.
 	twice bool
@@ -39,6 +41,8 @@ func (s secretSource) read(in io.Reader, prompts io.Writer) (auth.Secret, error)
 		return auth.Secret(os.Getenv(s.env)), nil
 	case file != "":
 		return s.fromFile(file)
+	case s.stored != "":
+		return s.stored, nil
 	}
 	f, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -46,6 +50,11 @@ func (s secretSource) read(in io.Reader, prompts io.Writer) (auth.Secret, error)
 			s.what, s.flag, s.env, s.env)
 	}
 	return s.ask(f, prompts)
+}
+
+// given reports whether the secret is somewhere, so that nobody need be asked.
+func (s secretSource) given() bool {
+	return s.file != "" || s.stored != "" || os.Getenv(s.env) != "" || os.Getenv(s.env+"_FILE") != ""
 }
 
 func (s secretSource) fromFile(path string) (auth.Secret, error) {

@@ -20,13 +20,13 @@ import (
 // package m2m are defined nowhere else; package recipe has them once more, and is
 // held against them.
 const (
-	codeNoResource          = "UnifiedWebService.REQUEST_FAILED.ResourceNotFound"
-	codeTooManyCalls        = "UnifiedWebService.REQUEST_FAILED.TooManyRequests"
+	codeNoResource          = m2m.CodeResourceNotFound
+	codeTooManyCalls        = m2m.CodeTooManyRequests
 	codeContentType         = "UnifiedWebService.INPUT_INVALID.ContentType.Invalid"
 	codeContentEncoding     = "UnifiedWebService.INPUT_INVALID.ContentEncoding.Invalid"
 	codeTooLarge            = "UnifiedWebService.INPUT_INVALID.Request.TooLarge"
 	codeSlowBody            = "UnifiedWebService.REQUEST_FAILED.RequestTimeout"
-	codeUnavailable         = "UnifiedWebService.REQUEST_FAILED.ServiceUnavailable"
+	codeUnavailable         = m2m.CodeUnavailable
 	codeMalformed           = "UnifiedWebService.INPUT_INVALID.Request.Malformed"
 	codeDryRun              = "UnifiedWebService.INPUT_INVALID.DryRun.Invalid"
 	codeTokenRequest        = "UnifiedWebService.INPUT_INVALID.TokenRequest.Invalid"

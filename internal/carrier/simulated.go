@@ -20,11 +20,14 @@ type SimulatedConfig struct {
 	Delay time.Duration
 	// RefuseRate is the share of SIMs that are refused, from 0 to 1.
 	RefuseRate float64
+	// Refuses, when not nil, names SIMs that are refused beside those. It is
+	// called by several goroutines at once.
+	Refuses func(license.ICCID) bool
 }
 
 // Simulated is a carrier that licenses no SIM but says it did. It refuses a
 // share of them, the same SIMs each time, and keeps nothing: what it says of a
-// task follows from the task alone.
+// task follows from the task alone, and from SimulatedConfig.Refuses.
 //
 // A SIM is refused when the first eight bytes of the SHA-256 of
 // "<action>/<ICCID>", as in "assign/89148000000000000012", read as a big-endian
@@ -78,6 +81,9 @@ func (s *Simulated) Provision(ctx context.Context, tasks []license.Task) ([]lice
 
 // refuses tells which SIMs are refused which action.
 func (s *Simulated) refuses(action license.Action, id license.ICCID) bool {
+	if s.cfg.Refuses != nil && s.cfg.Refuses(id) {
+		return true
+	}
 	if s.cfg.RefuseRate == 0 {
 		return false
 	}

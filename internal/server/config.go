@@ -56,6 +56,9 @@ type Config struct {
 	// it takes, and the share of devices it refuses, always the same ones.
 	CarrierDelay      time.Duration
 	CarrierRefuseRate float64
+	// CarrierRefuses, when not nil, names further SIMs that the simulated
+	// carrier refuses, by ICCID. It is called by several goroutines at once.
+	CarrierRefuses func(iccid string) bool
 	// Workers is how many calls to the carrier run at once; 0 means as many as
 	// package provision chooses.
 	Workers int
@@ -185,5 +188,9 @@ func (c Config) newCarrier() (provision.Carrier, error) {
 	if c.Provisioner != nil {
 		return c.Provisioner, nil
 	}
-	return carrier.NewSimulated(carrier.SimulatedConfig{Clock: c.Clock, Delay: c.CarrierDelay, RefuseRate: c.CarrierRefuseRate})
+	simulated := carrier.SimulatedConfig{Clock: c.Clock, Delay: c.CarrierDelay, RefuseRate: c.CarrierRefuseRate}
+	if c.CarrierRefuses != nil {
+		simulated.Refuses = func(id license.ICCID) bool { return c.CarrierRefuses(string(id)) }
+	}
+	return carrier.NewSimulated(simulated)
 }

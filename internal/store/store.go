@@ -217,6 +217,19 @@ func (s *Store) Close() error {
 // Engine is "sqlite" or "postgres".
 func (s *Store) Engine() string { return s.dialect.name }
 
+// EngineVersion is the engine's name and own version, such as "SQLite 3.53.0".
+func (s *Store) EngineVersion(ctx context.Context) (string, error) {
+	name, text := "SQLite", `SELECT sqlite_version()`
+	if s.group == nil {
+		name, text = "PostgreSQL", `SHOW server_version`
+	}
+	version, err := first(s.reader(ctx), one[string], text)
+	if err != nil {
+		return "", s.failed("reading the engine's version", err)
+	}
+	return name + " " + version, nil
+}
+
 // TakeOver makes this process the one that works on a SQLite database: it
 // refuses when another does, and makes due at once all that a former one had
 // leased, since that one is gone. On PostgreSQL, where many work, it does
