@@ -69,19 +69,23 @@ type Chapter struct {
 // Chapters is the table.
 func Chapters() []Chapter {
 	list := []Chapter{
-		{Title: "Licenses: the reference's table", Recipes: documented(), About: "The errors that the reference documents for assign and unassign, to the letter. Its code alone does not tell some of them apart: compare the message too. One more of its rows comes [in a callback](#refused-by-the-carrier). What is refused here is refused as a whole: no device of the request was changed and no license reserved."},
-		{Title: "Licenses: beyond that table", Recipes: licenses(), About: "What the reference leaves open. Here too the whole request is refused and nothing has changed."},
-		{Title: "Refused by the carrier", Recipes: carrier(), About: "The request was accepted with 200 and a `requestId`, and one license was reserved for each of its devices. Then the carrier was asked. What it refuses is told in the callback of that device, in `faultResponse`; the other devices of the request are not touched by it. `http://inbox.simlatch.test/` is a listener that is always there in a sandbox."},
-		{Title: "Accounts and requests", Recipes: accounts()},
+		{Title: "Licenses: the reference's table", Recipes: documented, About: "The errors that the reference documents for assign and unassign, to the letter. Its code alone does not tell some of them apart: compare the message too. One more of its rows comes [in a callback](#refused-by-the-carrier). What is refused here is refused as a whole: no device of the request was changed and no license reserved."},
+		{Title: "Licenses: beyond that table", Recipes: licenses, About: "What the reference leaves open. Here too the whole request is refused and nothing has changed."},
+		{Title: "Refused by the carrier", Recipes: refusals(), About: "The request was accepted with 200 and a `requestId`, and one license was reserved for each of its devices. Then the carrier was asked. What it refuses is told in the callback of that device, in `faultResponse`; the other devices of the request are not touched by it. `http://inbox.simlatch.test/` is a listener that is always there in a sandbox; what it got stands in the answer to the last command, as `sent`."},
+		{Title: "What never comes", Recipes: silences(), About: "Here too the request was accepted. No error says that nothing comes of it: the client must notice."},
+		{Title: "Accounts and requests", Recipes: accounts},
 		{Title: "Callback listeners", Recipes: listeners()},
-		{Title: "Device lists", Recipes: deviceLists()},
-		{Title: "Bearer tokens", Recipes: tokens(), About: "A gateway stands before the reference's platform; its errors have a `fault` beside `errorCode` and `errorMessage`. Those of the token endpoints have `error` and `error_description` of RFC 6749 as well."},
-		{Title: "Users and sessions", Recipes: sessions(), Strict: true},
-		{Title: "Bodies", Recipes: bodies()},
+		{Title: "Device lists", Recipes: deviceLists},
+		{Title: "Bearer tokens", Recipes: bearers(), About: "A gateway stands before the reference's platform; its errors have a `fault` beside `errorCode` and `errorMessage`."},
+		{Title: "The token endpoints", Recipes: applications(), About: "Their errors have `error` and `error_description` of RFC 6749 beside `errorCode` and `errorMessage`."},
+		{Title: "Sessions", Recipes: sessions(), Strict: true},
+		{Title: "Users", Recipes: users(), Strict: true},
+		{Title: "Bodies", Recipes: bodies},
 		{Title: "Paths, methods and HTTP itself", Recipes: transport()},
-		{Title: "Load, outages and our own faults", Recipes: plights(), About: "These say nothing about the request. A sandbox gives them when it is told to; with `\"after\": true` in the fault's `then` the work is done and only its answer is lost, which is what `Idempotency-Key` is for."},
+		{Title: "Load, outages and our own faults", Recipes: plights(), About: "These say nothing about the request. A sandbox gives them when it is told to. With `\"after\": true` in the fault's `then` the work is done and only its answer is lost, which is what `Idempotency-Key` is for."},
 	}
 	for i := range list {
+		list[i].Recipes = slices.Clone(list[i].Recipes) // the caller's
 		for j := range list[i].Recipes {
 			if r := &list[i].Recipes[j]; r.Place == "" {
 				r.Place = InAnswer
@@ -104,7 +108,7 @@ const (
 	account = "0000123456-00001"
 	assign  = "/devices/license/actions/assign"
 	pools   = "/accounts/subscriptions/actions/list"
-	list    = "/devices/actions/list"
+	devices = "/devices/actions/list"
 	login   = "/session/login"
 
 	bearer = "Authorization: Bearer test-token"
@@ -164,11 +168,11 @@ func control(path, body string) string {
 
 // order is the body of assign and unassign, with SIMs by their ICCIDs.
 func order(sku string, iccids ...string) string {
-	var devices []string
+	var named []string
 	for _, id := range iccids {
-		devices = append(devices, `{"deviceIds": [{"kind": "iccid", "id": "`+id+`"}]}`)
+		named = append(named, `{"deviceIds": [{"kind": "iccid", "id": "`+id+`"}]}`)
 	}
-	return orderOf(sku, strings.Join(devices, ",\n                "))
+	return orderOf(sku, strings.Join(named, ",\n                "))
 }
 
 // orderOf is the body of assign and unassign, with devices as JSON.

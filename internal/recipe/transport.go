@@ -56,14 +56,13 @@ func plights() []Recipe {
 		return control("/faults", `{"on": "api", "times": 1, "then": {"do": "answer", `+then+`}}`)
 	}
 	once := post(assign, order("SIMSec-IoT", sim1), "Idempotency-Key: order-20")
-	pool := `{"accountName": "` + account + `"}`
 	return []Recipe{
 		{
 			Title: "Too many calls", Status: 429,
 			Code:    "UnifiedWebService.REQUEST_FAILED.TooManyRequests",
 			Message: "The application has made too many calls.",
 			Reason:  "The application is over the limit of `--rate-limit`, which is off by default. `Retry-After` says how long. `simlatch sandbox --rate-limit 1` gives it without a fault.",
-			Shell:   steps(fault(`"status": 429, "retryAfter": "7s"`), post(pools, pool)),
+			Shell:   steps(fault(`"status": 429, "retryAfter": "7s"`), post(pools, somePool)),
 			Again:   Later,
 			Client:  "Wait for `Retry-After`, then repeat the call: it was not begun. All of an application share the limit, so slow down all.",
 		},

@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -58,6 +59,8 @@ func TestRecipes(t *testing.T) {
 // what the last of them shows.
 func runRecipe(t *testing.T, r recipe.Recipe, url string) {
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(r.Shell, recipe.Server, url))
+	// Whoever runs the tests may have a proxy, and options of curl's own.
+	cmd.Env = append(os.Environ(), "no_proxy=*", "NO_PROXY=*", "CURL_HOME="+t.TempDir(), "HOME="+t.TempDir())
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil {
@@ -113,8 +116,8 @@ var withoutRecipe = map[string]string{
 	"UnifiedWebService.REQUEST_FAILED.Policy": "accounts have no policies yet",
 }
 
-// TestEveryErrorHasARecipe reads the codes, and the documented messages, out of
-// where they are defined.
+// TestEveryErrorHasARecipe reads the codes, and the messages that are always the
+// same, out of where they are defined.
 func TestEveryErrorHasARecipe(t *testing.T) {
 	isCode := regexp.MustCompile(`^(\w+\.)*(INPUT_INVALID|REQUEST_FAILED|REQUEST_ONHOLD|REQUEST_CANCELLED)(\.\w+)+$|^(\w+\.)+DeserializationFailed$`)
 	recipes := recipe.All()
@@ -125,7 +128,7 @@ func TestEveryErrorHasARecipe(t *testing.T) {
 			t.Fatal(err)
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
-			if member, ok := n.(*ast.KeyValueExpr); ok && fmt.Sprint(member.Key) == "Message" && name == "m2m/errors.go" {
+			if member, ok := n.(*ast.KeyValueExpr); ok && strings.EqualFold(fmt.Sprint(member.Key), "message") && literal(member.Value) != "" {
 				messages++
 				message := literal(member.Value)
 				if !slices.ContainsFunc(recipes, func(r recipe.Recipe) bool { return r.Message == message }) {
@@ -142,8 +145,8 @@ func TestEveryErrorHasARecipe(t *testing.T) {
 			return true
 		})
 	}
-	if codes < 45 || messages != 11 {
-		t.Errorf("found %d codes and %d documented messages; the table of the reference has 11", codes, messages)
+	if codes < 48 || messages < 20 {
+		t.Errorf("found %d codes and %d messages: where are the others defined now?", codes, messages)
 	}
 }
 
