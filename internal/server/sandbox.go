@@ -47,6 +47,9 @@ type SandboxConfig struct {
 	RateLimit        float64
 	CarrierDelay     time.Duration
 
+	CarrierRefuseRate float64
+	CarrierRefuses    func(iccid string) bool
+
 	Logger *slog.Logger
 	// Ready, when not nil, is called once when the sandbox serves.
 	Ready func(sandbox.Info)
@@ -272,6 +275,7 @@ func withFile(name string, use func(path string) error) error {
 func (s *Sandbox) config(database string, box *sandbox.Box) Config {
 	return Config{
 		Database: database, Carrier: CarrierSimulated, CarrierDelay: s.cfg.CarrierDelay,
+		CarrierRefuseRate: s.cfg.CarrierRefuseRate, CarrierRefuses: s.cfg.CarrierRefuses,
 		Workers: 1, listenerConns: cmp.Or(s.cfg.ListenerConns, 1),
 		CallbackAllow:    []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
 		CallbackInterval: s.cfg.CallbackInterval, CallbackTimeout: s.cfg.CallbackTimeout, CallbackAttempts: s.cfg.CallbackAttempts,
