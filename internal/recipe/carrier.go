@@ -47,13 +47,13 @@ func refusals() []Recipe {
 			Client: "Count the license as assigned still. Make a new request later, with a new `Idempotency-Key`.",
 		},
 		{
-			Title: "The carrier has a code of its own", Place: InCallback, Status: 200,
-			Code:    "Carrier.REQUEST_FAILED.HLR-17",
+			Title: "The carrier's words need escaping", Place: InCallback, Status: 200,
+			Code:    "UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful",
 			Message: "<b>\"HLR\" says: \\ñ✗&</b>\n",
-			Reason:  "A carrier that gives a code has it passed on as the `faultcode`, and its words as they are, which may hold anything. SIMs that begin with `899990004` are refused like this, to assign and to unassign.",
+			Reason:  "The carrier's words are passed on as they are, and may hold anything. SIMs that begin with `899990004` are refused like this, to assign and to unassign.",
 			Shell:   steps(listen(), post(assign, order("SIMSec-IoT", wordy)), expect(wordy, "1")),
 			Again:   Depends,
-			Client:  "Take every callback with `status` `Failed` for a refusal, whatever its `faultcode`. Read callbacks with a JSON parser, escape `faultstring` before it is shown, and match nothing against it.",
+			Client:  "Read callbacks with a JSON parser, escape `faultstring` before it is shown, and match nothing against it.",
 		},
 	}
 }

@@ -69,10 +69,10 @@ func (a *access) lend(r *http.Request) {
 		r.Header.Set("Authorization", auth)
 	}
 	switch {
-	case !spec.Lenient || forToken(r):
+	case !spec.lenient() || forToken(r):
 	case strings.HasSuffix(r.URL.Path, "/session/login"):
 		setBody(r, loginBody(spec))
-	default:
+	case len(r.Header.Values(m2m.SessionHeader)) <= 1: // the API refuses two
 		r.Header.Set(m2m.SessionHeader, a.session(r.Context(), auth))
 	}
 }

@@ -128,7 +128,9 @@ func (s *Sandbox) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Info, 
 	spec.Seed = cmp.Or(spec.Seed, root.Seed)
 	spec.TestToken = cmp.Or(spec.TestToken, root.TestToken)
 	spec.RandomSeed = cmp.Or(spec.RandomSeed, root.RandomSeed)
-	spec.Lenient = spec.Lenient || root.Lenient
+	if spec.Lenient == nil {
+		spec.Lenient = root.Lenient
+	}
 	if spec.Rate == nil {
 		spec.Rate = root.Rate
 	}
