@@ -11,8 +11,8 @@
 //	err = plan.WriteFile("fleet.plan")
 //	…
 //	plan, err := bulk.ReadPlan("fleet.plan")
-//	run, err := bulk.Open(bulk.Config{Plan: plan, Client: c, …})
-//	err = run.Apply(ctx)
+//	run, err := bulk.Open(plan, "fleet.plan")
+//	err = run.Apply(ctx, bulk.Config{Client: c})
 //
 // A run may end anywhere, by kill -9 or a power cut, and be opened again. What it
 // is about to send is in its journal, on the disk, before it is sent. A request
@@ -154,8 +154,8 @@ func Verdict(code, message string) string {
 // not overwritten, since its journal would then tell of another one.
 func (p *Plan) WriteFile(path string) error {
 	if _, err := os.Stat(JournalPath(path)); err == nil {
-		return fmt.Errorf("the plan %s has been applied, or has begun to be: %s says how far; give the new plan another name with --out, or remove both",
-			path, JournalPath(path))
+		return fmt.Errorf("the plan %s has been applied, or has begun to be, as its journal %s says: 'simlatch apply %s' goes on; "+
+			"for a new plan give another --out, or move the two away", path, JournalPath(path), path)
 	}
 	p.Version, p.Digest = planVersion, ""
 	text, err := p.encode()
