@@ -114,10 +114,10 @@ func runApply(cmd *cobra.Command, o applyOptions, path string) error {
 func (o *applyOptions) apply(cmd *cobra.Command, p *bulk.Plan, path string) (err error) {
 	switch bad := len(p.Rows) - p.OK(); {
 	case p.OK() == 0:
-		return withStatus(exitPartly, fmt.Errorf("none of the plan's %s rows would be done; nothing was sent", thousands(len(p.Rows))))
+		return withStatus(exitPartly, fmt.Errorf("not one of %s would be done; nothing was sent", rows(len(p.Rows))))
 	case bad > 0 && !p.SkipBad && !o.skipBad:
-		return fmt.Errorf("%s of the plan's %s rows would not be done, and nothing was sent: mend the file and plan again, or leave them out with --skip-bad",
-			thousands(bad), thousands(len(p.Rows)))
+		return fmt.Errorf("%s of %s would not be done, and nothing was sent: mend the file and plan again, or leave them out with --skip-bad",
+			thousands(bad), rows(len(p.Rows)))
 	}
 	run, err := bulk.Open(p, path)
 	if err != nil {
@@ -275,7 +275,7 @@ var resultColumns = []column[bulk.Result]{
 
 // printSummary counts how the rows ended.
 func printSummary(w io.Writer, p *bulk.Plan, s bulk.Summary, took time.Duration) {
-	line := fmt.Sprintf("%s %s, account %s, %s rows", p.Action, p.SKU, p.Account, thousands(s.Rows))
+	line := fmt.Sprintf("%s %s, account %s, %s", p.Action, p.SKU, p.Account, rows(s.Rows))
 	if took > 0 {
 		line += fmt.Sprintf(" in %s", took.Round(100*time.Millisecond))
 	}
@@ -311,5 +311,5 @@ func applyVerdict(s bulk.Summary, err error) error {
 	if len(words) == 0 {
 		return nil
 	}
-	return withStatus(exitPartly, fmt.Errorf("of %s rows %s", thousands(s.Rows), strings.Join(words, " and ")))
+	return withStatus(exitPartly, fmt.Errorf("of %s %s", rows(s.Rows), strings.Join(words, " and ")))
 }

@@ -182,8 +182,8 @@ var verdictColumns = []column[bulk.Row]{
 const mostNamed = 50
 
 // printPlan says what a plan is about.
-func printPlan(w io.Writer, p *bulk.Plan, rows bool) {
-	if bad := len(p.Rows) - p.OK(); rows && bad > 0 {
+func printPlan(w io.Writer, p *bulk.Plan, named bool) {
+	if bad := len(p.Rows) - p.OK(); named && bad > 0 {
 		printBadRows(w, p)
 		say(w, "")
 	}
@@ -229,6 +229,8 @@ func plural(n int) string {
 	return "s"
 }
 
+func rows(n int) string { return thousands(n) + " row" + plural(n) }
+
 // pad puts spaces before a text.
 func pad(s string, width int) string { return strings.Repeat(" ", max(0, width-len(s))) + s }
 
@@ -242,21 +244,31 @@ func printBadRows(w io.Writer, p *bulk.Plan) {
 		if named++; named > mostNamed {
 			continue
 		}
-		where, what := "", r.ICCID
-		if what == "" {
-			what = r.IMEI
+		where := ""
+		if p.File != "" {
+			where = fmt.Sprintf("%s:%d: ", p.File, r.Line)
 		}
-		if r.Column != "" {
-			where, what = r.Column+": ", ""
-		}
-		if what != "" {
-			what += ": "
-		}
-		say(w, "%s:%d: %s%s%s", p.File, r.Line, where, printable(what), printable(strings.TrimSuffix(r.Message, ".")))
+		say(w, "%s%s", where, printable(reason(r)))
 	}
 	if named > mostNamed {
 		say(w, "and %s more; --output csv lists each row", thousands(named-mostNamed))
 	}
+}
+
+// reason says why a row would not be done: in our words, or in the server's where
+// we have none.
+func reason(r bulk.Row) string {
+	id, words := r.ICCID, bulk.Verdict(r.Code, r.Message)
+	if id == "" {
+		id = r.IMEI
+	}
+	switch {
+	case r.Column != "":
+		return r.Column + ": " + r.Message
+	case r.Code == m2m.CodeIdentifierInvalid, r.Code == m2m.CodeDeviceDuplicate, words == "refused":
+		words = strings.TrimSuffix(r.Message, ".")
+	}
+	return fmt.Sprintf("%s: %s (%s)", id, words, r.Code)
 }
 
 // printPools shows the pool before and after.
@@ -290,10 +302,10 @@ func planVerdict(p *bulk.Plan) error {
 	bad := len(p.Rows) - p.OK()
 	switch {
 	case p.OK() == 0:
-		return withStatus(exitPartly, fmt.Errorf("none of the %s rows would be done", thousands(len(p.Rows))))
+		return withStatus(exitPartly, fmt.Errorf("not one of %s would be done", rows(len(p.Rows))))
 	case bad > 0 && !p.SkipBad:
-		return withStatus(exitPartly, fmt.Errorf("%s of %s rows would not be done: mend the file and plan again, or leave them out with --skip-bad",
-			thousands(bad), thousands(len(p.Rows))))
+		return withStatus(exitPartly, fmt.Errorf("%s of %s would not be done: mend the file and plan again, or leave them out with --skip-bad",
+			thousands(bad), rows(len(p.Rows))))
 	case p.Short() > 0:
 		return withStatus(exitPartly, errors.New("the pool has too few licenses"))
 	}

@@ -33,9 +33,14 @@ func decodeText(raw []byte) (string, error) {
 	if bytes.IndexByte(raw, '\n') < 0 {
 		raw = bytes.ReplaceAll(raw, []byte("\r"), []byte("\n"))
 	}
+	// Text that a spreadsheet shall not count with stands as ="…", which is no CSV.
+	raw = formula.ReplaceAll(raw, []byte("$1$2"))
 	// Other columns may hold names in another encoding; digits are the same in all.
 	return strings.ToValidUTF8(string(raw), "\ufffd"), nil
 }
+
+// formula is a cell that is written ="…".
+var formula = regexp.MustCompile(`(^|[,;|\t\n])="([^"\r\n]*)"`)
 
 func fromUTF16(raw []byte, bigEndian bool) []byte {
 	units := make([]uint16, len(raw)/2)

@@ -31,7 +31,7 @@ func (r *Row) device() m2m.Device { return m2m.NewDevice(r.IMEI, r.ICCID) }
 
 // Fleet is what a file says of devices.
 type Fleet struct {
-	Name string // of the file
+	Name string // of the file; empty for devices that were named one by one
 	Rows []Row
 }
 
@@ -98,7 +98,7 @@ func ReadFleet(r io.Reader, name string) (*Fleet, error) {
 // Devices makes a fleet of arguments: an ICCID, an IMEI, or both with a comma,
 // colon or slash between them.
 func Devices(args []string) *Fleet {
-	f := &Fleet{Name: "arguments"}
+	f := &Fleet{}
 	for i, arg := range args {
 		row := Row{Line: i + 1}
 		for _, id := range strings.FieldsFunc(arg, func(r rune) bool { return strings.ContainsRune(",:/", r) }) {

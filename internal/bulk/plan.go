@@ -52,7 +52,7 @@ type Plan struct {
 	Account string    `json:"account"`
 	Action  string    `json:"action"` // assign or unassign
 	SKU     string    `json:"sku"`
-	File    string    `json:"file"` // the fleet's
+	File    string    `json:"file,omitempty"` // the fleet's
 
 	// Irreversible plans assign licenses that nobody can take back.
 	Irreversible bool `json:"irreversible"`
