@@ -19,6 +19,9 @@ import (
 // A license that is for ever is not sent again on the word of a pool, which may
 // be late: what became of it is then unknown, for a person to decide.
 func (r *Run) reconcile(ctx context.Context, q *request) (again bool, err error) {
+	r.mu.Lock()
+	q.doubtful = true
+	r.mu.Unlock()
 	asks := 3
 	if r.cfg.Listener != nil {
 		asks = 10 // callbacks are the better witnesses; they may take a while

@@ -122,17 +122,18 @@ func badIMEI(s string) string {
 		return ""
 	}
 	reason := fmt.Sprintf("%s has %d digits, and an IMEI has 15", quote(s), len(s))
-	whole, warning, err := license.ImportIMEI("0" + s)
-	if err == nil && warning == "" && len(s) == 14 {
-		return reason + fmt.Sprintf(": perhaps a spreadsheet has dropped the zero before it, and it is %s", whole)
-	}
-	if whole, _, err = license.ImportIMEI(s); err != nil {
+	whole, _, err := license.ImportIMEI(s)
+	switch {
+	case err != nil:
 		return reason
-	}
-	if len(s) == 16 {
+	case len(s) == 16:
 		return reason + fmt.Sprintf(": this is an IMEISV; its IMEI is %s", whole)
 	}
-	return reason + fmt.Sprintf(": with its check digit it is %s", whole)
+	reason += fmt.Sprintf(": with its check digit it is %s", whole)
+	if zero, warning, _ := license.ImportIMEI("0" + s); warning == "" {
+		reason += fmt.Sprintf(", or %s if a spreadsheet has dropped the zero before it", zero)
+	}
+	return reason
 }
 
 // badDigits says what is in a cell that should hold digits only.

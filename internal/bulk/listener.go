@@ -221,7 +221,7 @@ func (r *Run) match(m *m2m.CallbackMessage) (entries []*entry, ours, overtaken b
 	}
 	// The answer of a server that is not asked again is under way or lost: this is
 	// what it said.
-	return []*entry{{Kind: entryAccepted, Request: q.number, ID: m.RequestID}, outcome}, true, q.open()
+	return []*entry{{Kind: entryAccepted, Request: q.number, ID: m.RequestID}, outcome}, true, q.open() && !q.doubtful
 }
 
 // fits reports whether a callback may be about what the plan does.

@@ -61,6 +61,7 @@ type request struct {
 	lost     bool
 	left     int // rows that have not ended
 
+	doubtful      bool      // its answer will not come; not in the journal
 	asked, failed time.Time // for its status, and when that was seen to be Failure; not in the journal
 }
 
