@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -27,8 +28,8 @@ import (
 // pace is how fast runs of tests ask again.
 const pace = 20 * time.Millisecond
 
-// other is a server that is not Simlatch: it knows no dry run and no
-// Idempotency-Key. Simlatch stands behind it.
+// other is a server before Simlatch, where calls meet their fate. One that strips
+// is not Simlatch to its clients: it knows no dry run and no Idempotency-Key.
 type other struct {
 	*httptest.Server
 	client *m2m.Client
@@ -46,9 +47,28 @@ const (
 	lostBefore
 	lostAfter // it is carried out, and its answer is lost
 	notFound
+	busy
+	away
+	expired
 )
 
+// answers are those of fates that are answered in the place of the server.
+var answers = map[fate]struct {
+	status int
+	body   string
+}{
+	notFound: {http.StatusNotFound, `{"errorCode": "UnifiedWebService.REQUEST_FAILED.ResourceNotFound", "errorMessage": "No."}`},
+	busy:     {http.StatusTooManyRequests, `{"errorCode": "UnifiedWebService.REQUEST_FAILED.TooManyRequests", "errorMessage": "Slowly."}`},
+	away:     {http.StatusServiceUnavailable, "upstream is away"},
+	expired:  {http.StatusBadRequest, `{"errorCode": "UnifiedWebService.REQUEST_FAILED.SessionToken.Expired", "errorMessage": "Expired."}`},
+}
+
 func newOther(t *testing.T, behind *m2mtest.Server, lose func(path string, n int) fate) *other {
+	t.Helper()
+	return newProxy(t, behind, true, lose)
+}
+
+func newProxy(t *testing.T, behind *m2mtest.Server, strip bool, lose func(path string, n int) fate) *other {
 	t.Helper()
 	target, err := url.Parse(behind.URL)
 	if err != nil {
@@ -59,11 +79,16 @@ func newOther(t *testing.T, behind *m2mtest.Server, lose func(path string, n int
 	direct := proxy.Director
 	proxy.Director = func(q *http.Request) {
 		direct(q)
+		if !strip {
+			return
+		}
 		q.Header.Del("Idempotency-Key")
 		q.Header.Del(m2m.DryRunHeader)
 	}
 	proxy.ModifyResponse = func(a *http.Response) error {
-		a.Header.Del(m2m.ServerHeader)
+		if strip {
+			a.Header.Del(m2m.ServerHeader)
+		}
 		return nil
 	}
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
@@ -78,14 +103,15 @@ func newOther(t *testing.T, behind *m2mtest.Server, lose func(path string, n int
 			f = o.lose(path, o.calls[path])
 		}
 		o.mu.Unlock()
-		switch f {
-		case lostBefore:
+		switch a, instead := answers[f]; {
+		case instead:
+			w.WriteHeader(a.status)
+			_, _ = io.WriteString(w, a.body)
+		case f == lostBefore:
 			panic(http.ErrAbortHandler)
-		case lostAfter:
+		case f == lostAfter:
 			proxy.ServeHTTP(httptest.NewRecorder(), q)
 			panic(http.ErrAbortHandler)
-		case notFound:
-			http.NotFound(w, q)
 		default:
 			proxy.ServeHTTP(w, q)
 		}
@@ -312,6 +338,35 @@ func TestLostAnswer(t *testing.T) {
 				t.Errorf("%d are assigned, want %d", got, want)
 			}
 		})
+	}
+}
+
+// TestTrouble: whatever calls meet on their way to Simlatch, the plan is carried
+// out without loss and without doing anything twice.
+func TestTrouble(t *testing.T) {
+	s := m2mtest.NewServer(t, m2mtest.WithDevices(40))
+	fates := []fate{arrives, lostAfter, busy, expired, lostBefore, away, lostAfter, arrives}
+	o := newProxy(t, s, false, func(path string, n int) fate {
+		if path != assignCall && path != "status" {
+			return arrives
+		}
+		return fates[n%len(fates)]
+	})
+	p, path := plan(t, s.Client, s, license.Assign, m2mtest.SKUFlexible, s.Devices)
+	results, err := apply(t, p, path, bulk.Config{Client: o.client, Batch: 3, Pace: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantStatuses(t, results, map[bulk.Status]int{bulk.StatusSuccess: 40})
+	if got := assigned(t, s, m2mtest.SKUFlexible); got != 40 {
+		t.Errorf("%d are assigned, want 40", got)
+	}
+	requests := map[string]bool{}
+	for _, r := range results {
+		requests[r.RequestID] = true
+	}
+	if len(requests) != 14 {
+		t.Errorf("there were %d requests, want 14", len(requests))
 	}
 }
 

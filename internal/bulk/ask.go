@@ -125,7 +125,11 @@ func (r *Run) nextToAsk() (next *request, due time.Duration, awaited int) {
 			continue
 		}
 		// The longer it takes, the less it matters to know at once.
-		first, pause := r.cfg.Pace, min(max(r.cfg.Pace, now.Sub(q.accepted)/10), 30*r.cfg.Pace)
+		first := r.cfg.Pace
+		if r.simlatch {
+			first /= 10
+		}
+		pause := min(max(first, now.Sub(q.accepted)/10), 30*r.cfg.Pace)
 		if r.cfg.Listener != nil {
 			first, pause = 20*r.cfg.Pace, max(pause, 10*r.cfg.Pace)
 		}

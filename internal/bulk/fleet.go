@@ -219,8 +219,15 @@ func (t *table) row(record []string) Row {
 func (t *table) locate(name string, err error) error {
 	var parse *csv.ParseError
 	if errors.As(err, &parse) {
-		return fmt.Errorf("%s:%d: column %d of the text: %w; nothing behind it can be read with confidence: mend the quotes, or export the file again",
-			name, parse.Line, parse.Column, parse.Err)
+		what := parse.Err.Error()
+		switch {
+		case errors.Is(err, csv.ErrBareQuote):
+			what = "a quote stands in a cell that does not begin with one"
+		case errors.Is(err, csv.ErrQuote):
+			what = "a cell in quotes goes on behind them, or they are never closed"
+		}
+		return fmt.Errorf("%s:%d: column %d of the text: %s; nothing behind it can be read with confidence: mend the quotes, or export the file again",
+			name, parse.Line, parse.Column, what)
 	}
 	return fmt.Errorf("%s:%d: %w", name, max(t.line, 1), err)
 }

@@ -206,7 +206,7 @@ func (r *Run) begin(ctx context.Context) error {
 			return err
 		}
 		if n := int64(p.OK()); have.LicenseAvailable < n {
-			return fmt.Errorf("%w: %d licenses of %s are needed and %d are available", ErrShort, n, p.SKU, have.LicenseAvailable)
+			return fmt.Errorf("%w: %d of %s needed, %d available", ErrShort, n, p.SKU, have.LicenseAvailable)
 		}
 	}
 	batch := r.cfg.Batch
