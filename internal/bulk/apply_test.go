@@ -75,16 +75,13 @@ func newProxy(t *testing.T, behind *m2mtest.Server, strip bool, lose func(path s
 		t.Fatal(err)
 	}
 	o := &other{calls: map[string]int{}, lose: lose}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	direct := proxy.Director
-	proxy.Director = func(q *http.Request) {
-		direct(q)
-		if !strip {
-			return
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		if strip {
+			r.Out.Header.Del("Idempotency-Key")
+			r.Out.Header.Del(m2m.DryRunHeader)
 		}
-		q.Header.Del("Idempotency-Key")
-		q.Header.Del(m2m.DryRunHeader)
-	}
+	}}
 	proxy.ModifyResponse = func(a *http.Response) error {
 		if strip {
 			a.Header.Del(m2m.ServerHeader)

@@ -199,7 +199,8 @@ func (r *Run) rowsOf(q *request) []*Row {
 var aboutDevices = []*m2m.Error{
 	m2m.ErrCarrierRefused, m2m.ErrAlreadyLicensed, m2m.ErrIdentifierInvalid, m2m.ErrKindInvalid, m2m.ErrDeviceDuplicate,
 	m2m.ErrDeviceState, m2m.ErrDeviceNotEligible, m2m.ErrNotAssigned,
-	{Code: "UnifiedWebService.INPUT_INVALID.Device.Account.Invalid"}, {Code: "UnifiedWebService.REQUEST_FAILED.DeviceNotFound"},
+	{Code: "UnifiedWebService.INPUT_INVALID.Device.Account.Invalid"},
+	{Code: "UnifiedWebService.REQUEST_FAILED.DeviceNotFound"},
 }
 
 // tooMany are the refusals of more devices than a request may have.
