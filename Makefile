@@ -22,7 +22,7 @@ NO_RACE := ./internal/store/storetest/pgcluster ./cmd/simlatch
 
 # Tools are run by version, each from its own go.mod.
 tool = go tool -modfile=tools/$(1)/go.mod $(1)
-GO_DIRS = $(wildcard cmd internal m2m tools *.go)
+GO_DIRS = $(wildcard cmd examples internal m2m tools *.go)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo cluster test test-ha race check build bench bench-go generate fmt go-version

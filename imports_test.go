@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"internal/carrier":   {"internal/license", "m2m"},
 	"internal/callback":  {"internal/license", "m2m"},
 	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/operator/client"},
-	"internal/sandbox":   {"internal/license", "m2m", "internal/store", "internal/carrier"},
+	"internal/sandbox":   {"internal/license", "m2m"},
 	"internal/console":   {"internal/license", "internal/auth", "internal/store"},
 
 	"internal/server": {

@@ -47,25 +47,31 @@ func sum(s string) []byte {
 }
 
 // WithSigningSecret refuses, with 401, messages that are not signed with the
-// secret by Standard Webhooks (the headers webhook-id, webhook-timestamp and
-// webhook-signature). The secret is base64, with or without "whsec_" before it;
-// one that is not lets no message pass.
+// secret; see CheckSignature.
 func WithSigningSecret(secret string) CallbackOption {
+	return func(r *receiver) {
+		r.checks = append(r.checks, func(h http.Header, body []byte, _ *CallbackMessage) error {
+			return CheckSignature(secret, h, body)
+		})
+	}
+}
+
+// CheckSignature reports whether a message is signed with a secret by Standard
+// Webhooks: the headers webhook-id, webhook-timestamp and webhook-signature, over
+// the body as it came. The secret is base64, with or without "whsec_" before it;
+// one that is not lets no message pass. A signature of more than five minutes ago
+// does not count, so that nobody can send an old message again.
+//
+// It is for receivers that cannot use CallbackHandler.
+func CheckSignature(secret string, h http.Header, body []byte) error {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
 	if err == nil && len(key) == 0 {
 		err = errors.New("it is empty")
 	}
 	if err != nil {
-		err = fmt.Errorf("the receiver's signing secret is unusable: %w", err)
+		return fmt.Errorf("the receiver's signing secret is unusable: %w", err)
 	}
-	return func(r *receiver) {
-		r.checks = append(r.checks, func(h http.Header, body []byte, _ *CallbackMessage) error {
-			if err != nil {
-				return err
-			}
-			return verify(h, body, key)
-		})
-	}
+	return verify(h, body, key)
 }
 
 // verify checks a Standard Webhooks signature.

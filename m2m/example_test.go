@@ -14,18 +14,22 @@ import (
 )
 
 // start starts what stands for a server in these examples.
-func start(opts ...m2mtest.Option) *m2mtest.Server {
+func start(opts ...m2mtest.Option) (server *m2mtest.Server, stop func()) {
 	server, err := m2mtest.Start(opts...)
 	if err != nil {
 		log.Fatal(err)
 	}
-	return server
+	return server, func() {
+		if err := server.Close(); err != nil {
+			log.Fatal(err)
+		}
+	}
 }
 
 // Assigning a license to a device, and waiting until it is there.
 func Example() {
-	server := start() // stands for https://simlatch.example.com
-	defer server.Close()
+	server, stop := start() // stands for https://simlatch.example.com
+	defer stop()
 
 	client, err := m2m.New(m2m.Config{
 		BaseURL: server.URL,
@@ -59,8 +63,8 @@ func Example() {
 // A listener that is told how each device of a request ended. What the carrier
 // refuses is told here, since the request was accepted.
 func ExampleCallbackHandler() {
-	server := start()
-	defer server.Close()
+	server, stop := start()
+	defer stop()
 	client, ctx := server.Client, context.Background()
 	server.Refuse(server.Devices[0]) // so that there is something to see
 
@@ -96,8 +100,8 @@ func ExampleCallbackHandler() {
 
 // What a request would do, before it does it for ever.
 func ExampleClient_Plan() {
-	server := start(m2mtest.WithPool(m2mtest.SKULifetime, 5))
-	defer server.Close()
+	server, stop := start(m2mtest.WithPool(m2mtest.SKULifetime, 5))
+	defer stop()
 
 	stranger := m2m.NewDevice("490154203237518", "89148000000000099996")
 	plan, err := server.Client.Plan(context.Background(), m2m.ActionAssign, m2m.LicenseRequest{
@@ -124,8 +128,8 @@ func ExampleClient_Plan() {
 // A program that stores the key before it calls may call again after a crash:
 // the work is done once.
 func ExampleWithIdempotencyKey() {
-	server := start()
-	defer server.Close()
+	server, stop := start()
+	defer stop()
 	ctx := context.Background()
 	request := m2m.LicenseRequest{AccountName: server.Account, SKUNumber: m2mtest.SKUFlexible, Devices: server.Devices[:3]}
 	const key = "line 17 of fleet.csv, of Monday"
@@ -149,8 +153,8 @@ func ExampleWithIdempotencyKey() {
 
 // Going through all devices, however many there are.
 func ExampleClient_Devices() {
-	server := start(m2mtest.WithDevices(2500))
-	defer server.Close()
+	server, stop := start(m2mtest.WithDevices(2500))
+	defer stop()
 
 	n := 0
 	for device, err := range server.Client.Devices(context.Background(), m2m.DeviceListRequest{CurrentState: "active"}) {
@@ -169,8 +173,8 @@ func ExampleClient_Devices() {
 
 // How many licenses there are.
 func ExampleClient_Subscriptions() {
-	server := start(m2mtest.WithPool(m2mtest.SKUFlexible, 7))
-	defer server.Close()
+	server, stop := start(m2mtest.WithPool(m2mtest.SKUFlexible, 7))
+	defer stop()
 
 	pools, err := server.Client.Subscriptions(context.Background(), server.Account, m2mtest.SKUFlexible)
 	if err != nil {
@@ -196,8 +200,8 @@ func (c *counter) RoundTrip(r *http.Request) (*http.Response, error) {
 // A client with a transport of its own, such as for metrics, a proxy or a
 // private certificate authority.
 func ExampleConfig() {
-	server := start()
-	defer server.Close()
+	server, stop := start()
+	defer stop()
 
 	transport := &counter{RoundTripper: http.DefaultTransport}
 	client, err := m2m.New(m2m.Config{

@@ -87,6 +87,7 @@ Simlatch gives out real licenses, and is used with --any-server only.`,
 	f.BoolVar(&o.anyServer, "any-server", false, "go on also where the server is not Simlatch and licenses may be real")
 	f.BoolVar(&o.keep, "keep", false, "leave the licenses assigned at the end")
 	f.StringVarP(&o.form, "output", "o", "text", "`form` of the output: text or json")
+	completeFlag(cmd, "sku", skuNames)
 	for _, name := range []string{"server", "account", "key", "user"} {
 		_ = cmd.MarkFlagRequired(name) // it is there
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -114,26 +115,33 @@ func runRegister(cmd *cobra.Command, o registerOptions, url string) error {
 	if err != nil {
 		return err
 	}
-	registered, err := client.Listeners(ctx, account)
-	if err != nil {
-		return called(err)
-	}
-	for _, l := range registered {
-		if l.ServiceName == o.service && l.URL != url && !o.replace {
-			return fmt.Errorf("account %s has a listener for %s, %s; --replace takes its place", account, o.service, l.URL)
-		}
-	}
 	password, err := o.password(cmd)
 	if err != nil {
 		return err
 	}
-	answer, err := client.RegisterListener(ctx, account, m2m.ListenerRequest{
-		Name: o.service, URL: url, Username: o.username, Password: string(password),
-	})
+	l := m2m.ListenerRequest{Name: o.service, URL: url, Username: o.username, Password: string(password)}
+	if err := checkReplace(ctx, client, account, l, o.replace); err != nil {
+		return err
+	}
+	answer, err := client.RegisterListener(ctx, account, l)
 	if err != nil {
 		return called(err)
 	}
 	say(cmd.OutOrStdout(), "registered %s for %s of account %s", url, answer.ServiceName, answer.AccountName)
+	return nil
+}
+
+// checkReplace refuses to take the place of another listener by the way.
+func checkReplace(ctx context.Context, client *m2m.Client, account string, l m2m.ListenerRequest, replace bool) error {
+	registered, err := client.Listeners(ctx, account)
+	if err != nil {
+		return called(err)
+	}
+	for _, other := range registered {
+		if other.ServiceName == l.Name && other.URL != l.URL && !replace {
+			return fmt.Errorf("account %s has a listener for %s, %s; --replace takes its place", account, l.Name, other.URL)
+		}
+	}
 	return nil
 }
 

@@ -2,10 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -37,6 +42,7 @@ func clientFlags(cmd *cobra.Command) {
 	own.String("account", "", "the account's `name`; not needed where the user has one only")
 	own.String("key", "", "the application's `key`")
 	own.String("user", "", "the user's `name`")
+	own.String("tls-ca", "", "trust the authorities in this PEM `file` instead of the system's")
 	own.VisitAll(func(f *pflag.Flag) { markSetting(own, f.Name) })
 	own.String("secret-file", "", "`file` with the application's secret; - is standard input")
 	own.String("password-file", "", "`file` with the user's password; - is standard input")
@@ -48,13 +54,16 @@ func clientFlags(cmd *cobra.Command) {
 // say: another's may be others than ours, which are offered for completion.
 func skuFlag(cmd *cobra.Command, sku *string, usage string) {
 	cmd.Flags().StringVar(sku, "sku", "", usage)
-	completeFlag(cmd, "sku", func() []string {
-		var names []string
-		for _, s := range license.SKUs() {
-			names = append(names, string(s)+"\t"+s.Label())
-		}
-		return names
-	})
+	completeFlag(cmd, "sku", skuNames)
+}
+
+// skuNames are the SKUs, for completion.
+func skuNames() []string {
+	var names []string
+	for _, s := range license.SKUs() {
+		names = append(names, cobra.CompletionWithDesc(string(s), s.Label()))
+	}
+	return names
 }
 
 // completeFlag has shells complete a flag's value with one of values.
@@ -108,17 +117,22 @@ func profileOf(cmd *cobra.Command, mustExist bool) (clientProfile, error) {
 		p = clientProfile{name: name, server: server}
 	}
 	p.override(text("key"), text("user"), text("account"))
+	if ca := text("tls-ca"); ca != "" {
+		if p.tlsCA, err = filepath.Abs(ca); err != nil {
+			return p, err
+		}
+	}
 	return p, nil
 }
 
-// override puts other names in place of the profile's; the secret of another
-// key or user is none of theirs.
+// override puts other names in place of the profile's. What is stored for
+// another key or user is not theirs.
 func (p *clientProfile) override(key, user, acct string) {
 	if key != "" && key != p.key {
 		p.key, p.secret = key, ""
 	}
 	if user != "" && user != p.user {
-		p.user, p.password = user, ""
+		p.user, p.password, p.acct = user, "", ""
 	}
 	if acct != "" {
 		p.acct = acct
@@ -168,6 +182,13 @@ func (p *clientProfile) client(change ...func(*m2m.Config)) (*m2m.Client, error)
 		BaseURL: p.server, Key: p.key, Secret: string(p.secret), Username: p.user, Password: string(p.password),
 		UserAgent: "simlatch",
 	}
+	if p.tlsCA != "" {
+		transport, err := p.transport()
+		if err != nil {
+			return nil, err
+		}
+		cfg.HTTPClient = &http.Client{Timeout: time.Minute, Transport: transport, CheckRedirect: noRedirect}
+	}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -176,6 +197,32 @@ func (p *clientProfile) client(change ...func(*m2m.Config)) (*m2m.Client, error)
 		return nil, usagef("--server %s: %s", p.server, strings.TrimPrefix(err.Error(), "m2m: "))
 	}
 	return client, nil
+}
+
+// transport trusts whom the profile trusts.
+func (p *clientProfile) transport() (*http.Transport, error) {
+	t := http.DefaultTransport.(*http.Transport).Clone() // which is one unless somebody has replaced it
+	if p.tlsCA == "" {
+		return t, nil
+	}
+	pool, err := readAuthorities(p.tlsCA)
+	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return t, err
+}
+
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// readAuthorities reads the certificates of --tls-ca.
+func readAuthorities(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the authorities to trust: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, usagef("--tls-ca %s: no certificate in PEM is there", path)
+	}
+	return pool, nil
 }
 
 // account is the account to work on: the one that was named or stored, or else
@@ -219,17 +266,11 @@ func profileNames() []string {
 	if err != nil {
 		return nil
 	}
-	return stored.names()
+	var names []string
+	for _, p := range stored.list {
+		names = append(names, cobra.CompletionWithDesc(p.name, p.server+" as "+p.user))
+	}
+	return names
 }
 
 func trimURL(url string) string { return strings.TrimSuffix(url, "/") }
-
-// names are those of the profiles, in order.
-func (s *profiles) names() []string {
-	var names []string
-	for _, p := range s.list {
-		names = append(names, p.name)
-	}
-	slices.Sort(names)
-	return names
-}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/env/v2"
@@ -160,6 +159,7 @@ func fillFromFile(flags *pflag.FlagSet, f *pflag.Flag, path string) error {
 }
 
 func newConfigCommand() *cobra.Command {
+	var form string
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Print each setting of the server and where it came from",
@@ -169,17 +169,25 @@ default. Secrets are masked.`,
 		Example: `  SIMLATCH_LISTEN=127.0.0.1:9090 simlatch config show --config simlatch.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return showConfig(streamsOf(cmd), cmd.Flags())
+			return writeList(cmd.OutOrStdout(), form, settingColumns, settingsOf(cmd.Flags()))
 		},
 	}
 	addServeFlags(show.Flags())
+	outputFlag(show, &form)
 	return group("config", "Show the server's settings", show)
 }
 
-// showConfig prints the settings in flags.
-func showConfig(s streams, flags *pflag.FlagSet) error {
-	table := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "SETTING\tVALUE\tFROM") // buffered; Flush tells
+// setting is a setting as config show prints it.
+type setting struct{ name, value, origin string }
+
+var settingColumns = []column[setting]{
+	{"setting", "SETTING", func(s setting) any { return s.name }},
+	{"value", "VALUE", func(s setting) any { return s.value }},
+	{"from", "FROM", func(s setting) any { return s.origin }},
+}
+
+// settingsOf are the settings among flags.
+func settingsOf(flags *pflag.FlagSet) (settings []setting) {
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Annotations[settingFlag] == nil {
 			return
@@ -191,9 +199,9 @@ func showConfig(s streams, flags *pflag.FlagSet) error {
 		if from := f.Annotations[originFlag]; from != nil {
 			origin = from[0]
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", f.Name, shown(f), origin)
+		settings = append(settings, setting{f.Name, shown(f), origin})
 	})
-	return table.Flush()
+	return settings
 }
 
 // shown is a flag's value as it may be shown to anyone.

@@ -1,31 +1,40 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/m2m"
 )
 
-// maxCallback is more than any callback has; a listener is open to strangers.
-const maxCallback = 64 << 10
+// The forms in which messages are printed, beside those of lists.
+const formText = "text"
 
 type listenOptions struct {
 	address string
 	form    string
 	count   int
+	counts  bool
+
+	secretFile   string
+	username     string
+	passwordFile string
+
+	answers []string
+	delay   time.Duration
+	command string
+
+	register, replace bool
+	callbackURL       string
 }
 
 func newListenCommand() *cobra.Command {
@@ -33,85 +42,224 @@ func newListenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "listen",
 		Short: "Receive callbacks and print them",
-		Long: `Receive callbacks and print them.
+		Long: `Receive callbacks and print them, until interrupted or until --count messages were
+acknowledged.
 
-Every message is answered with 200 and printed on standard output: a line for
-people, or with --output json the message itself on one line, for programs.
-Passwords in messages are printed as they are with --output json only.
+--output says how: text is a line for people, table has columns, csv too, jsonl
+(or json) is the message itself on one line, for programs. With --counts nothing
+is printed until the end, and then how often each device was told of.
+Passwords in messages are printed as they are with jsonl only.
 
-A Simlatch server sends nothing to loopback or private addresses unless it was
-started with --callback-allow; this command prints the flag that is needed.`,
+--register has the listener registered for the account, and deregistered at the
+end; --callback-url says what to register where the server reaches this listener
+by another URL. Without it 'simlatch callbacks register' does so. A Simlatch
+server sends nothing to loopback or private addresses unless it was started with
+--callback-allow; this command prints the flag that is needed.
+
+What does not come from the server is answered with 401 and not printed: with
+--signing-secret-file, or SIMLATCH_SIGNING_SECRET (the secret that 'simlatch
+listener set' made), a message that is not signed with the secret; with
+--callback-user one that does not carry that user and password.
+
+Every message is answered with 200, unless --answer says what else. 503,503,200
+refuses the first two attempts of each message and takes the third and all
+later ones; with an ICCID and = before it that holds for one device only.
+
+--exec runs a command for each message, one at a time and once however often the
+message comes. It has the message on its standard input, and in its environment
+CALLBACK_ICCID, CALLBACK_IMEI, CALLBACK_MDN, CALLBACK_REQUEST, CALLBACK_STATUS,
+CALLBACK_ACTION, CALLBACK_SKU, CALLBACK_FAULTCODE, CALLBACK_FAULTSTRING and
+CALLBACK_COUNT. If it fails the message is answered with 500, and will come again.`,
 		Example: `  simlatch listen
-  simlatch listen --listen 0.0.0.0:9001
-  simlatch listen --output json --count 2 | jq .status`,
+  simlatch listen --register --output table
+  simlatch listen --listen 0.0.0.0:9001 --signing-secret-file secret.txt
+  simlatch listen --output jsonl --count 2 | jq .status
+  simlatch listen --answer 503,503,200 --answer 89148000000000000012=410
+  simlatch listen --exec 'logger "SIM $CALLBACK_ICCID: $CALLBACK_STATUS"'
+  simlatch listen --counts --output csv > counts.csv`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runListen(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return listen(cmd, o) },
 	}
-	cmd.Flags().StringVar(&o.address, "listen", "127.0.0.1:0", "`address` to listen on; port 0 takes a free one")
-	cmd.Flags().StringVarP(&o.form, "output", "o", "text", "`form` of the output: text or json")
-	cmd.Flags().IntVar(&o.count, "count", 0, "end after this many messages; 0 goes on until interrupted")
+	clientFlags(cmd)
+	o.addFlags(cmd)
 	return cmd
 }
 
-// runListen receives callbacks until ctx ends or enough have come.
-func runListen(ctx context.Context, o listenOptions, out, messages io.Writer) error {
-	if o.form != "text" && o.form != formJSON {
-		return usagef("unknown output form %q: use text or json", o.form)
-	}
-	if o.count < 0 {
+func (o *listenOptions) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.address, "listen", "127.0.0.1:0", "`address` to listen on; port 0 takes a free one")
+	f.StringVarP(&o.form, "output", "o", formText, "`form` of the output: text, table, csv or jsonl")
+	f.IntVar(&o.count, "count", 0, "end after this many messages; 0 goes on until interrupted")
+	f.BoolVar(&o.counts, "counts", false, "print no messages, but at the end how many there were for each device")
+	f.StringVar(&o.secretFile, "signing-secret-file", "", "`file` with the secret that messages are signed with, whsec_…; - is standard input")
+	f.StringVar(&o.username, "callback-user", "", "the user `name` that messages must carry")
+	f.StringVar(&o.passwordFile, "callback-password-file", "", "`file` with the password that messages must carry; - is standard input")
+	f.StringArrayVar(&o.answers, "answer", nil, "`statuses` to answer each message's attempts with, [ICCID=]503,503,200 (repeatable)")
+	f.DurationVar(&o.delay, "delay", 0, "wait so long before each answer")
+	f.StringVar(&o.command, "exec", "", "run this shell `command` for each message")
+	f.BoolVar(&o.register, "register", false, "register the listener, and deregister it at the end")
+	f.BoolVar(&o.replace, "replace", false, "with --register, take the place of another listener for good")
+	f.StringVar(&o.callbackURL, "callback-url", "", "the listener's `URL` as the server sees it, to be registered")
+	completeFlag(cmd, "output", func() []string { return []string{formText, formTable, formCSV, formJSONL} })
+}
+
+// listenForms are the values of --output.
+var listenForms = []string{formText, formTable, formCSV, formJSONL, formJSON}
+
+// check says what is wrong with the options by themselves.
+func (o listenOptions) check() error {
+	switch {
+	case !slices.Contains(listenForms, o.form):
+		return usagef("unknown output form %q: use text, table, csv or jsonl", o.form)
+	case o.count < 0:
 		return usagef("--count %d: it must not be negative", o.count)
+	case o.delay < 0:
+		return usagef("--delay %s: it must not be negative", o.delay)
+	case !o.register && (o.callbackURL != "" || o.replace):
+		return usagef("--callback-url and --replace are for --register")
+	case o.username == "" && o.passwordFile != "":
+		return usagef("--callback-password-file needs --callback-user")
 	}
+	return nil
+}
+
+// listen reads what must be known before, and listens.
+func listen(cmd *cobra.Command, o listenOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	r, err := newCallbackReceiver(o)
+	if err != nil {
+		return err
+	}
+	if r.signingSecret, err = o.signingSecret(cmd); err != nil {
+		return err
+	}
+	if r.password, err = (registerOptions{username: o.username, passwordFile: o.passwordFile}).password(cmd); err != nil {
+		return err
+	}
+	var register func(ctx context.Context, url string) (func() error, error)
+	if o.register {
+		client, profile, err := clientOf(cmd)
+		if err != nil {
+			return err
+		}
+		register = func(ctx context.Context, url string) (func() error, error) {
+			return registerForNow(ctx, client, &profile, m2m.ListenerRequest{
+				Name: m2m.CarrierService, URL: url, Username: o.username, Password: string(r.password),
+			}, o.replace)
+		}
+	}
+	return runListen(cmd.Context(), streamsOf(cmd), r, register)
+}
+
+// signingSecret is the secret to check messages with; empty for none.
+func (o listenOptions) signingSecret(cmd *cobra.Command) (auth.Secret, error) {
+	const env = "SIMLATCH_SIGNING_SECRET"
+	from := secretSource{what: "signing secret", file: o.secretFile, flag: "signing-secret-file", env: env}
+	if !from.given() {
+		return "", nil
+	}
+	secret, err := from.read(cmd.InOrStdin(), cmd.ErrOrStderr())
+	if err != nil {
+		return "", err
+	}
+	return secret, checkSigningSecret(string(secret))
+}
+
+// registerForNow registers a listener; what it returns deregisters it.
+func registerForNow(ctx context.Context, client *m2m.Client, profile *clientProfile, l m2m.ListenerRequest, replace bool) (undo func() error, err error) {
+	account, err := profile.account(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkReplace(ctx, client, account, l, replace); err != nil {
+		return nil, err
+	}
+	if _, err := client.RegisterListener(ctx, account, l); err != nil {
+		return nil, fmt.Errorf("registering the listener: %w", called(err))
+	}
+	return func() error {
+		// Also after an interrupt: a listener that is gone should not be called.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if _, err := client.DeregisterListener(ctx, account, l.Name); err != nil {
+			return fmt.Errorf("deregistering the listener: %w", err)
+		}
+		return nil
+	}, nil
+}
+
+// runListen receives callbacks until ctx ends or enough have come. A listener
+// that register, if not nil, has registered is deregistered at the end.
+func runListen(ctx context.Context, s streams, r *callbackReceiver, register func(context.Context, string) (func() error, error)) (err error) {
 	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", o.address)
+	ln, err := lc.Listen(ctx, "tcp", r.o.address)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	p := &callbackPrinter{out: out, messages: messages, form: o.form, want: o.count, stop: stop}
+	if err := r.start(s, stop); err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	srv := &http.Server{
-		Handler:           p,
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.serve(ctx, w, req) }),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       20 * time.Second,
-		WriteTimeout:      20 * time.Second,
 	}
-	printListening(messages, ln.Addr())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
+	undo, err := r.announce(ctx, s, ln.Addr(), register)
+	if err != nil {
+		return errors.Join(err, srv.Close())
+	}
 	select {
 	case err := <-served:
-		return fmt.Errorf("serving: %w", err)
+		return errors.Join(fmt.Errorf("serving: %w", err), undo())
 	case <-ctx.Done():
 	}
-	// Those being answered get their answer, or they would be sent again.
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	err = undo()
+	// Those being answered get their answer, or they would be sent again. A
+	// connection on which nothing has come yet is not waited for.
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second+r.o.delay)
 	defer cancel()
-	err = srv.Shutdown(grace)
+	if srv.Shutdown(grace) != nil {
+		err = errors.Join(err, srv.Close())
+	}
 	<-served //nolint:errcheck // that it was shut down
 	if cause := context.Cause(ctx); !errors.Is(cause, errEnough) && !errors.Is(cause, context.Canceled) {
-		return cause
+		return errors.Join(cause, err)
 	}
-	return err
+	return errors.Join(err, r.end(s))
 }
 
 // errEnough ends a listener that has received as many messages as it was asked
 // to.
 var errEnough = errors.New("enough messages have come")
 
-// printListening says where the listener is and how to have it called.
-func printListening(w io.Writer, addr net.Addr) {
+// announce says where the listener is, and registers it or says how to.
+func (r *callbackReceiver) announce(ctx context.Context, s streams, addr net.Addr, register func(context.Context, string) (func() error, error)) (undo func() error, err error) {
 	url, allow := listenerURL(addr)
-	fmt.Fprintf(w, "simlatch: listening for callbacks on %s\n", url)
-	if allow != "" {
-		fmt.Fprintf(w, "simlatch: start the server with --callback-allow %s, or it will not call this address\n", allow)
+	say(s.err, "simlatch: listening for callbacks on %s", url)
+	if r.o.callbackURL != "" {
+		url, allow = r.o.callbackURL, ""
 	}
-	fmt.Fprintf(w, `simlatch: register it with
-  curl -sS "$SERVER/api/m2m/v1/callbacks/$ACCOUNT" \
-    -H "Authorization: Bearer $TOKEN" -H "VZ-M2M-Token: $SESSION" -H 'Content-Type: application/json' \
-    -d '{"name":"CarrierService","url":"%s"}'
-`, url)
+	if register != nil {
+		undo, err := register(ctx, url)
+		if err != nil && allow != "" {
+			err = fmt.Errorf("%w (a Simlatch server calls this address only with --callback-allow %s)", err, allow)
+		}
+		if err == nil {
+			say(s.err, "simlatch: registered %s until this ends", url)
+		}
+		return undo, err
+	}
+	if allow != "" {
+		say(s.err, "simlatch: start the server with --callback-allow %s, or it will not call this address", allow)
+	}
+	say(s.err, "simlatch: register it with: simlatch callbacks register %s", url)
+	return func() error { return nil }, nil
 }
 
 // listenerURL is the URL of a listener at addr, and the range a server must
@@ -131,92 +279,4 @@ func listenerURL(addr net.Addr) (url, allow string) {
 		allow = netip.PrefixFrom(ip.WithZone(""), ip.BitLen()).String()
 	}
 	return "http://" + netip.AddrPortFrom(ip, uint16(tcp.Port)).String() + "/", allow
-}
-
-// callbackPrinter prints the callbacks it is sent.
-type callbackPrinter struct {
-	messages io.Writer
-	form     string
-	want     int
-	stop     context.CancelCauseFunc
-
-	mu   sync.Mutex // guards what follows: lines must not mix
-	out  io.Writer
-	seen int
-}
-
-func (p *callbackPrinter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		http.Error(w, "this is a callback listener: POST a message", http.StatusMethodNotAllowed)
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCallback))
-	if err != nil {
-		http.Error(w, "the message could not be read: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	var m m2m.CallbackMessage
-	if err := json.Unmarshal(body, &m); err != nil {
-		fmt.Fprintf(p.messages, "simlatch: a message that is no callback came from %s: %v\n", r.RemoteAddr, err)
-		http.Error(w, "not a callback message", http.StatusBadRequest)
-		return
-	}
-	if err := p.print(body, &m); err != nil {
-		// Not acknowledged: it was received, but nobody has seen it.
-		http.Error(w, "the message could not be printed", http.StatusInternalServerError)
-		p.stop(fmt.Errorf("printing: %w", err))
-		return
-	}
-	w.WriteHeader(http.StatusOK)
-}
-
-func (p *callbackPrinter) print(body []byte, m *m2m.CallbackMessage) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	line := callbackLine(m)
-	if p.form == formJSON {
-		var b bytes.Buffer
-		if err := json.Compact(&b, body); err != nil {
-			return err
-		}
-		line = b.String()
-	}
-	if _, err := fmt.Fprintln(p.out, line); err != nil {
-		return err
-	}
-	if p.seen++; p.seen == p.want {
-		p.stop(errEnough)
-	}
-	return nil
-}
-
-// callbackLine is a message on one line: how it ended, what was done, to which
-// device, for which request, and at which attempt.
-func callbackLine(m *m2m.CallbackMessage) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%-7s", m.Status)
-	if r := m.DeviceResponse; r != nil {
-		s := r.DeviceSKUSubscriptionResponse
-		fmt.Fprintf(&b, "  %s %s", s.Action, s.SKUNumber)
-	}
-	for _, id := range m.DeviceIDs {
-		fmt.Fprintf(&b, "  %s %s", id.Kind, id.ID)
-	}
-	fmt.Fprintf(&b, "  request %s  attempt %d of %d", m.RequestID, m.CallbackCount, m.MaxCallbackThreshold)
-	if f := m.FaultResponse; f != nil {
-		fmt.Fprintf(&b, "  %s: %s", f.FaultCode, f.FaultString)
-	}
-	return printable(b.String())
-}
-
-// printable replaces what could steer a terminal: a listener prints what
-// strangers send.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
 }

@@ -24,10 +24,14 @@ func startListening(t *testing.T, o listenOptions) (url string, out *bytes.Buffe
 	o.address = "127.0.0.1:0"
 	out = new(bytes.Buffer)
 	messages, w := io.Pipe()
+	receiver, err := newCallbackReceiver(o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- errors.Join(runListen(ctx, o, out, w), w.Close())
+		ended <- errors.Join(runListen(ctx, streams{out: out, err: w}, receiver, nil), w.Close())
 	}()
 	lines := bufio.NewScanner(messages)
 	lines.Scan()

@@ -208,9 +208,14 @@ func (o listenerSetOptions) signingSecret(cmd *cobra.Command) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(string(secret), secretPrefix))
-	if err != nil || !strings.HasPrefix(string(secret), secretPrefix) || len(key) < 24 || len(key) > 64 {
-		return "", fmt.Errorf("the signing secret must be %s and 24 to 64 bytes in base64", secretPrefix)
+	return string(secret), checkSigningSecret(string(secret))
+}
+
+// checkSigningSecret refuses what is no signing secret.
+func checkSigningSecret(secret string) error {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, secretPrefix))
+	if err != nil || !strings.HasPrefix(secret, secretPrefix) || len(key) < 24 || len(key) > 64 {
+		return fmt.Errorf("the signing secret must be %s and 24 to 64 bytes in base64", secretPrefix)
 	}
-	return string(secret), nil
+	return nil
 }

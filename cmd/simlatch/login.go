@@ -32,7 +32,8 @@ The profile is in the user's configuration directory, or in the file that
 SIMLATCH_PROFILES names, and can be read by its owner only (mode 0600). Several
 servers have a profile each: --profile names one, and 'simlatch profile use' says
 which is used where none is named. A stored secret is sent to its own server
-only.
+only. --tls-ca, for a server whose certificate is not of a public authority, is
+kept too.
 
 Nothing need be stored: with SIMLATCH_SERVER, SIMLATCH_KEY, SIMLATCH_USER and the
 secrets in the environment every command works by itself.`,
@@ -90,11 +91,15 @@ func (p *clientProfile) keep(s streams, several bool) error {
 	if err != nil {
 		return err
 	}
+	former, found := stored.find(p.name)
 	stored.put(*p)
 	if err := stored.store(); err != nil {
 		return err
 	}
 	say(s.out, "stored profile %s: %s as %s%s", p.name, p.server, p.user, ofAccount(p.acct))
+	if found && former.server != p.server {
+		say(s.err, "simlatch: it took the place of %s; another name, given with --profile, keeps both", former.server)
+	}
 	switch {
 	case several:
 		say(s.err, "simlatch: %s has access to more than one account: name one with --account, here to store it, or with each command", p.user)

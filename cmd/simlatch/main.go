@@ -37,10 +37,12 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newServeCommand(),
 		newDemoCommand(),
+		newSandboxCommand(),
 		newMigrateCommand(),
 		newVerifyCommand(),
 		newConfigCommand(),
 		newVersionCommand(),
+		newCompletionCommand(),
 		newLoginCommand(),
 		newLogoutCommand(),
 		newProfileCommand(),
@@ -53,7 +55,9 @@ func commands() []*cobra.Command {
 		newDevicesCommand(),
 		newCallbacksCommand(),
 		newListenCommand(),
+		newDoctorCommand(),
 		newBenchCommand(),
+		newConformanceCommand(),
 		newDevCertCommand(),
 		newAccountCommand(),
 		newPoolCommand(),
@@ -86,33 +90,4 @@ func run(args []string, s streams) int {
 		_, _ = fmt.Fprintf(s.err, "simlatch: %v\n", err)
 	}
 	return exitStatus(err)
-}
-
-func newRoot() *cobra.Command {
-	root := &cobra.Command{
-		Use:   "simlatch",
-		Short: "A self-hosted license service for IoT SIMs",
-		Long: `Simlatch assigns licenses to IoT SIMs. It is wire-compatible with the
-ThingSpace "SIM-Secure for IoT" license API and independent of its vendor.
-
-The settings of simlatch serve, and --database and --secrets-key-file of every
-command, can also be given as environment variables (--callback-interval is
-SIMLATCH_CALLBACK_INTERVAL; lists are separated by commas) or in a YAML or JSON
-file named by --config (callback-interval: 5m). A flag wins over the
-environment, the environment over the file. Secrets can stand in a file of
-their own, named by the variable with _FILE behind it.`,
-		Example: `  simlatch demo
-  simlatch serve --carrier simulated --seed seed.yaml
-  simlatch verify --database sqlite:simlatch.db`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		Args:              noSuchCommand,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fillFlags(cmd) },
-	}
-	root.PersistentFlags().String("config", "", "a YAML or JSON `file` with settings, named like the flags")
-	addDatabaseFlags(root.PersistentFlags())
-	root.AddCommand(commands()...)
-	tellUsageErrors(root)
-	return root
 }

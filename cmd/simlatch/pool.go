@@ -54,17 +54,9 @@ TSS-IOT-INTLG-TIERED-SIMSEC (flexible).` + onDatabase,
 	for _, name := range []string{"account", "sku", "units", "reason"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
-	completeSKUs(cmd)
+	completeFlag(cmd, "sku", skuNames)
 	outputFlag(cmd, &o.form)
 	return cmd
-}
-
-func completeSKUs(cmd *cobra.Command) {
-	var names []string
-	for _, k := range license.SKUs() {
-		names = append(names, string(k))
-	}
-	_ = cmd.RegisterFlagCompletionFunc("sku", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // maxUnits is the most licenses of one purchase: more is a slip of the hand, and

@@ -32,6 +32,7 @@ type clientProfile struct {
 	secret   auth.Secret
 	user     string
 	password auth.Secret
+	tlsCA    string // a file, by its whole path; empty: the system's authorities
 }
 
 // profiles are those that are stored.
@@ -54,6 +55,7 @@ type (
 		Secret   string `yaml:"secret,omitempty"`
 		User     string `yaml:"user"`
 		Password string `yaml:"password,omitempty"`
+		TLSCA    string `yaml:"tls-ca,omitempty"`
 	}
 )
 
@@ -105,7 +107,7 @@ func readProfiles() (*profiles, error) {
 	for name, p := range text.Profiles {
 		s.list = append(s.list, clientProfile{
 			name: name, server: trimURL(p.Server), acct: p.Account,
-			key: p.Key, secret: auth.Secret(p.Secret), user: p.User, password: auth.Secret(p.Password),
+			key: p.Key, secret: auth.Secret(p.Secret), user: p.User, password: auth.Secret(p.Password), tlsCA: p.TLSCA,
 		})
 	}
 	slices.SortFunc(s.list, func(a, b clientProfile) int { return strings.Compare(a.name, b.name) })
@@ -146,7 +148,7 @@ func (s *profiles) store() error {
 	}
 	text := profilesText{Current: s.current, Profiles: map[string]profileText{}}
 	for _, p := range s.list {
-		text.Profiles[p.name] = profileText{p.server, p.acct, p.key, string(p.secret), p.user, string(p.password)}
+		text.Profiles[p.name] = profileText{p.server, p.acct, p.key, string(p.secret), p.user, string(p.password), p.tlsCA}
 	}
 	content, err := yaml.Marshal(text)
 	if err != nil {

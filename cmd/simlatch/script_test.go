@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/m2m"
 )
 
 // TestMain makes the test program simlatch itself when it is called by that
@@ -31,11 +35,34 @@ func TestMain(m *testing.M) {
 //
 //	start ARGS…          runs simlatch in the background, and puts the URL in
 //	                     its ready line into $URL; its log goes to server.log
-//	stop                 ends it with SIGTERM; its exit status must be 0
+//	terminate            ends it with SIGTERM; its exit status must be 0
 //	fetch STATUS URL     gets a URL and prints the answer, whose status is checked
+//	send STATUS METHOD PATH [BODY | @FILE]
+//	                     makes a call at $URL, with a sandbox's test token, and
+//	                     prints the answer, whose status is checked
+//	assign ICCID…        asks for flexible licenses, as user ada of application app
+//	                     at $URL, and puts the request's id into $REQUEST
 //	take NAME REGEXP     puts what the last output matched, or its first group, into $NAME
+//	until REGEXP ARGS…   runs simlatch again and again, until what it prints matches
+//	exits STATUS ARGS…   runs simlatch and fails unless that is its exit status
 //	mode MODE FILE       fails unless that is the file's mode
+//
+// testscript's own stop ends the whole script as if it had passed, and has no
+// place in these.
 func TestScripts(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range scripts {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if regexp.MustCompile(`(?m)^stop\b`).Match(text) {
+			t.Errorf("%s: stop ends the script there; terminate ends the server", name)
+		}
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
@@ -45,11 +72,15 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start": scriptStart,
-			"stop":  scriptStop,
-			"fetch": scriptFetch,
-			"mode":  scriptMode,
-			"take":  scriptTake,
+			"start":     scriptStart,
+			"terminate": scriptTerminate,
+			"fetch":     scriptFetch,
+			"send":      scriptSend,
+			"mode":      scriptMode,
+			"take":      scriptTake,
+			"assign":    scriptAssign,
+			"until":     scriptUntil,
+			"exits":     scriptExits,
 		},
 	})
 }
@@ -73,13 +104,40 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("URL", p.url)
 }
 
-func scriptStop(ts *testscript.TestScript, neg bool, _ []string) {
+func scriptTerminate(ts *testscript.TestScript, neg bool, _ []string) {
 	b := ts.Value(backgroundKey{}).(*background)
 	if neg || b.process == nil {
-		ts.Fatalf("stop stops what start has started, and is not negated")
+		ts.Fatalf("terminate ends what start has started, and is not negated")
 	}
 	ts.Check(b.process.terminate())
 	b.process = nil
+}
+
+func scriptSend(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 || len(args) > 4 {
+		ts.Fatalf("usage: send STATUS METHOD PATH [BODY | @FILE]")
+	}
+	body := strings.Join(args[3:], "")
+	if name, ok := strings.CutPrefix(body, "@"); ok {
+		body = ts.ReadFile(name)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	q, err := http.NewRequestWithContext(ctx, args[1], ts.Getenv("URL")+args[2], strings.NewReader(body))
+	ts.Check(err)
+	q.Header.Set("Authorization", "Bearer test-token")
+	q.Header.Set(m2m.SessionHeader, "any")
+	q.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(q)
+	ts.Check(err)
+	defer answer.Body.Close()
+	got, err := io.ReadAll(answer.Body)
+	ts.Check(err)
+	_, err = ts.Stdout().Write(got)
+	ts.Check(err)
+	if strconv.Itoa(answer.StatusCode) != args[0] {
+		ts.Fatalf("%s %s = %d, want %s", args[1], args[2], answer.StatusCode, args[0])
+	}
 }
 
 func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
@@ -102,6 +160,24 @@ func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+func scriptAssign(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: assign ICCID…")
+	}
+	client, err := m2m.New(m2m.Config{
+		BaseURL: ts.Getenv("URL"), Key: "app", Secret: strings.TrimSpace(ts.ReadFile("secret.txt")),
+		Username: "ada", Password: strings.TrimSpace(ts.ReadFile("password.txt")),
+	})
+	ts.Check(err)
+	request := m2m.LicenseRequest{SKUNumber: string(license.SKUFlexible)}
+	for _, iccid := range args {
+		request.Devices = append(request.Devices, m2m.NewDevice("", iccid))
+	}
+	id, err := client.Assign(context.Background(), request)
+	ts.Check(err)
+	ts.Setenv("REQUEST", id)
+}
+
 func scriptTake(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: take NAME REGEXP")
@@ -113,6 +189,40 @@ func scriptTake(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the output does not match %s", args[1])
 	}
 	ts.Setenv(args[0], m[len(m)-1])
+}
+
+func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP ARGS…")
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		err := ts.Exec("simlatch", args[1:]...)
+		if out := ts.ReadFile("stdout"); re.MatchString(out) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("simlatch %s has not printed %s: %v", strings.Join(args[1:], " "), args[0], err)
+		}
+	}
+}
+
+func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS ARGS…")
+	}
+	got := 0
+	if err := ts.Exec("simlatch", args[1:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("simlatch %s: %v", strings.Join(args[1:], " "), err)
+		}
+		got = exit.ExitCode()
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("the exit status is %d, want %s", got, args[0])
+	}
 }
 
 func scriptMode(ts *testscript.TestScript, neg bool, args []string) {

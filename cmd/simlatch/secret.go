@@ -52,6 +52,11 @@ func (s secretSource) read(in io.Reader, prompts io.Writer) (auth.Secret, error)
 	return s.ask(f, prompts)
 }
 
+// given reports whether the secret is somewhere, so that nobody need be asked.
+func (s secretSource) given() bool {
+	return s.file != "" || s.stored != "" || os.Getenv(s.env) != "" || os.Getenv(s.env+"_FILE") != ""
+}
+
 func (s secretSource) fromFile(path string) (auth.Secret, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -62,7 +62,11 @@ func runStatus(cmd *cobra.Command, o statusOptions, ids []string) error {
 	if err != nil {
 		return err
 	}
-	client, profile, err := clientOf(cmd)
+	client, profile, err := clientOf(cmd, func(cfg *m2m.Config) {
+		if o.watch {
+			cfg.Retries = 12 // some two minutes: the server may be restarted meanwhile
+		}
+	})
 	if err != nil {
 		return err
 	}

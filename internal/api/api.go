@@ -158,6 +158,20 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Fail answers a call as the API does when something is wrong on its side: 429
+// for too many calls and 503 for a store out of reach, either with Retry-After,
+// and 500 for anything else. It is how a sandbox shows a client what it may meet.
+func (a *API) Fail(w http.ResponseWriter, r *http.Request, status int, after time.Duration) {
+	err := errors.New("a fault that the sandbox was told to show")
+	switch status {
+	case http.StatusTooManyRequests:
+		err = errTooManyCalls(max(after, time.Second))
+	case http.StatusServiceUnavailable:
+		err = errUnavailable(after)
+	}
+	a.serve(w, r, familyOf(r.URL.Path), "fault", refuse(err))
+}
+
 // Handler serves the API under all its prefixes, and its description at
 // /openapi.json, /openapi.yaml and /docs. Any other path is not found, in the
 // API's own dialect.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/swaggest/swgui/v5emb"
@@ -22,10 +23,13 @@ const docsPath = "/docs/"
 // OpenAPI is the description of the API: OpenAPI 3.1, in YAML.
 func OpenAPI() []byte { return bytes.Clone(openAPI) }
 
+// openAPIAsJSON is made once: a process may hold many APIs, in a sandbox.
+var openAPIAsJSON = sync.OnceValues(func() ([]byte, error) { return yamlToJSON(openAPI) })
+
 // addDescription registers the document in both forms and the page that shows
 // it.
 func (rt *router) addDescription() error {
-	asJSON, err := yamlToJSON(openAPI)
+	asJSON, err := openAPIAsJSON()
 	if err != nil {
 		return fmt.Errorf("reading the API description: %w", err)
 	}

@@ -46,6 +46,13 @@ type Outbox interface {
 	ListenerChanges() uint64
 }
 
+// A Courier carries callbacks in the place of the network. It may do more or less
+// than send req by next, once; req is its own. What it returns is judged like a
+// listener's answer.
+type Courier interface {
+	Carry(c *license.Callback, req *http.Request, next http.RoundTripper) (*http.Response, error)
+}
+
 // Config says how callbacks are delivered. Outbox is required.
 type Config struct {
 	Outbox  Outbox
@@ -62,6 +69,9 @@ type Config struct {
 	Poll        time.Duration // how often to look for due callbacks unasked; 0: 250 ms
 	Grace       time.Duration // what posts in flight get to end in at shutdown; 0: 10 seconds
 
+	Courier Courier       // nil: each callback is sent over the network, once
+	Wall    license.Clock // what messages are stamped with, for receivers to judge by theirs; nil: Clock
+
 	Guard     *Guard         // nil: public addresses only
 	RootCAs   *x509.CertPool // who may certify listeners; nil: the system's
 	UserAgent string         // "": Simlatch
@@ -71,6 +81,7 @@ type Config struct {
 type Sender struct {
 	cfg       Config
 	transport *http.Transport
+	carry     func(c *license.Callback, req *http.Request) (*http.Response, error)
 	metrics   *metrics
 	wake      chan struct{} // holds at most one: look for due callbacks now
 	pended    chan struct{} // holds at most one: there is something to write down
@@ -111,6 +122,9 @@ func New(cfg Config) (*Sender, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = license.SystemClock{}
 	}
+	if cfg.Wall == nil {
+		cfg.Wall = cfg.Clock
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -121,9 +135,17 @@ func New(cfg Config) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
+	transport := newTransport(cfg)
+	carry := func(_ *license.Callback, req *http.Request) (*http.Response, error) { return transport.RoundTrip(req) }
+	if cfg.Courier != nil {
+		carry = func(c *license.Callback, req *http.Request) (*http.Response, error) {
+			return cfg.Courier.Carry(c, req, transport)
+		}
+	}
 	return &Sender{
 		cfg:       cfg,
-		transport: newTransport(cfg),
+		transport: transport,
+		carry:     carry,
 		metrics:   m,
 		wake:      make(chan struct{}, 1),
 		pended:    make(chan struct{}, 1),

@@ -85,6 +85,14 @@ func (s *Sender) room(l *lane) int {
 	return max(0, min(max(fit, workers)-l.held, max(workers, (heldTotal-s.held)/4)))
 }
 
+// Held is how many callbacks the sender has in memory: reserved, waiting, being
+// sent, or ended and not written down.
+func (s *Sender) Held() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
+}
+
 // hold counts n callbacks more in the lane; s.mu is held.
 func (s *Sender) hold(l *lane, n int) {
 	l.held += n

@@ -65,7 +65,7 @@ func (s *Sender) attempt(ctx, posts context.Context, l *lane, c license.Callback
 	}
 	start := time.Now()
 	s.metrics.inFlight.Inc()
-	d.Status, d.Answer, err = s.post(posts, t, &c, now, buf)
+	d.Status, d.Answer, err = s.post(posts, t, &c, buf)
 	s.metrics.inFlight.Dec()
 	d.Latency = time.Since(start)
 	if err != nil && posts.Err() != nil {
@@ -97,7 +97,7 @@ func verdict(status, count, attempts int) license.DeliveryVerdict {
 
 // post sends c once and reads the answer: its status, and the beginning of its
 // body as far as that came. The error says why there is no status.
-func (s *Sender) post(ctx context.Context, t *target, c *license.Callback, now time.Time, buf []byte) (int, []byte, error) {
+func (s *Sender) post(ctx context.Context, t *target, c *license.Callback, buf []byte) (int, []byte, error) {
 	if t.err != nil {
 		return 0, nil, t.err
 	}
@@ -108,11 +108,11 @@ func (s *Sender) post(ctx context.Context, t *target, c *license.Callback, now t
 	timer := time.AfterFunc(t.timeout, func() { cancel(errTimeout) })
 	defer timer.Stop()
 
-	req, err := s.request(t, c, now)
+	req, err := s.request(t, c, s.cfg.Wall.Now())
 	if err != nil {
 		return 0, nil, err
 	}
-	resp, err := s.transport.RoundTrip(req.WithContext(ctx))
+	resp, err := s.carry(c, req.WithContext(ctx))
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errTimeout) {
 			err = fmt.Errorf("%w (%s)", errTimeout, t.timeout)

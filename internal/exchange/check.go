@@ -18,14 +18,14 @@ func (x Exchange) Check(vars map[string]string) error {
 	if slices.Contains(x.Needs, NeedCallbacks) {
 		c.vars["listener"] = "http://127.0.0.1"
 	}
-	names := []string{x.User + ".name", x.Application + ".key"}
-	if x.Listen != nil {
-		names = append(names, x.Listen.Account)
+	if vars[x.Application+".token"] == "" && vars[x.Application+".key"] == "" {
+		return fmt.Errorf("%s: the application %q of the seed is %w", x.Name, x.Application, ErrUndefined)
 	}
-	for _, n := range names {
-		if _, ok := vars[n]; !ok {
-			return fmt.Errorf("%s: the seed gives no %s", x.Name, n)
-		}
+	if vars[x.User+".session"] == "" && vars[x.User+".name"] == "" {
+		return fmt.Errorf("%s: the user %q of the seed is %w", x.Name, x.User, ErrUndefined)
+	}
+	if x.Listen != nil && vars[x.Listen.Account] == "" {
+		return fmt.Errorf("%s: the account %q of the seed is %w", x.Name, x.Listen.Account, ErrUndefined)
 	}
 	c.taken = map[string]bool{}
 	for name := range c.vars {
@@ -69,7 +69,7 @@ func (c *checker) step(s Step) error {
 		maps.Copy(vars, c.vars)
 		maps.Copy(vars, s.Vars)
 		if k.Device != "" && vars[k.Device+".iccid"] == "" {
-			return fmt.Errorf("the seed has no device named %q", k.Device)
+			return fmt.Errorf("the device %q of the seed is %w", k.Device, ErrUndefined)
 		}
 		for _, part := range []string{"iccid", "imei", "mdn"} {
 			vars["device."+part] = vars[k.Device+"."+part]

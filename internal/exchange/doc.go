@@ -90,6 +90,12 @@
 // listener answer the first message about each device with 503 and later ones
 // with 200.
 //
+// # Results
+//
+// A result holds what was sent, expected and received, whole but for very long
+// messages. Secrets are masked in it: those of the seed and the tokens in answers
+// wherever they stand, and what stands where a secret does.
+//
 // # Cases
 //
 // The steps between "-- cases --" and "-- end cases --", or the end of the file,

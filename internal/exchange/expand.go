@@ -2,11 +2,16 @@ package exchange
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 )
+
+// ErrUndefined is what Check and Run report of a name that neither the seed nor
+// an earlier answer gives.
+var ErrUndefined = errors.New("not defined")
 
 var (
 	reference  = regexp.MustCompile(`\$\{([^{}]*)\}`)
@@ -46,7 +51,7 @@ func resolve(expr string, vars map[string]string) (string, error) {
 		b, err := strconv.Atoi(m[2])
 		return strconv.Itoa(a + b), err
 	}
-	return "", fmt.Errorf("${%s} is not defined", expr)
+	return "", fmt.Errorf("${%s} is %w", expr, ErrUndefined)
 }
 
 // call is a value made on the spot.
@@ -77,7 +82,7 @@ func seedDevices(names []string, vars map[string]string) (string, error) {
 	for i, n := range names {
 		imei, known := vars[n+".imei"]
 		if !known {
-			return "", fmt.Errorf("the seed has no device named %q", n)
+			return "", fmt.Errorf("the device %q of the seed is %w", n, ErrUndefined)
 		}
 		writeDevice(&b, i, imei, vars[n+".iccid"])
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,12 +37,21 @@ func listen(address, reached string) (*listener, error) {
 		return nil, err
 	}
 	if reached == "" {
-		reached = "http://" + sock.Addr().String()
+		reached = "http://" + reachable(sock.Addr())
 	}
 	l := &listener{url: strings.TrimRight(reached, "/"), served: make(chan error, 1)}
 	l.server = &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second}
 	go func() { l.served <- l.server.Serve(sock) }()
 	return l, nil
+}
+
+// reachable is an address as this machine can call it: a listener on all
+// addresses is on loopback, too.
+func reachable(a net.Addr) string {
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	return a.String()
 }
 
 func (l *listener) close() error {
@@ -89,6 +99,11 @@ type received struct {
 	body         string
 	requestID    string
 	matched      bool
+}
+
+// String is the message for people.
+func (m *received) String() string {
+	return clip(m.method+" "+m.path+"\n"+head(m.headers)+"\n"+m.body+"\n", shown)
 }
 
 // inbox holds the callbacks of one exchange.
@@ -162,6 +177,8 @@ func (r *run) callbacks(ctx context.Context, s Step, vars map[string]string, res
 			r.told[id] = r.told[id] || strings.Contains(w.Body, id)
 		}
 	}
+	r.heard = nil
+	defer func() { res.Callbacks = r.heard }()
 	patience := time.NewTimer(r.cfg.Patience)
 	defer patience.Stop()
 	for {
@@ -217,6 +234,7 @@ func (r *run) pair(wanted []Message, here []*received) (left []Message) {
 			}
 			if m := fitsMessage(w, g); len(m.diffs) == 0 {
 				g.matched, found = true, true
+				r.heard = append(r.heard, g.String())
 				maps.Copy(r.captured, m.captured)
 				break
 			}

@@ -176,8 +176,8 @@ func TestCheck(t *testing.T) {
 		{"no JSON", head + "-- request --\nGET /\n-- response --\n200\n\n{\"a\": }\n", "invalid character"},
 		{"placeholder", head + "-- request --\nGET /\n-- response --\n200\n\n{\"a\": [\"<number>\"]}\n", "no such placeholder"},
 		{"placeholder of a header", head + "-- request --\nGET /\n-- response --\n200\nAllow: <Set A>\n", "no placeholder"},
-		{"user", head + "user: lisa\n-- request --\nGET /\n-- response --\n200\n", "lisa.name"},
-		{"device", head + "needs: callbacks\n-- request --\nGET /\n-- response --\n200\n-- callback each=d9 --\n{}\n", `no device named "d9"`},
+		{"user", head + "user: lisa\n-- request --\nGET /\n-- response --\n200\n", `the user "lisa" of the seed is not defined`},
+		{"device", head + "needs: callbacks\n-- request --\nGET /\n-- response --\n200\n-- callback each=d9 --\n{}\n", `the device "d9" of the seed is not defined`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

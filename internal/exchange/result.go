@@ -20,10 +20,12 @@ type Result struct {
 // StepResult is what one step sent, expected and got.
 type StepResult struct {
 	Name    string `json:"name"`
-	Request string `json:"request"` // without what the runner added
+	Request string `json:"request"`
 	Want    string `json:"want"`
 	Got     string `json:"got"`
-	Diffs   []Diff `json:"diffs,omitempty"`
+	// Callbacks are the messages that came and were expected.
+	Callbacks []string `json:"callbacks,omitempty"`
+	Diffs     []Diff   `json:"diffs,omitempty"`
 }
 
 // OK reports whether everything was as expected. A skipped exchange is not OK

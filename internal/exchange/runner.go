@@ -21,7 +21,8 @@ type Config struct {
 	Offers []Need
 	TLS    *tls.Config // to trust the server's certificate; nil: the system's roots
 	// Listen is the address on which callbacks are received; empty: a free port
-	// on loopback. ListenURL is how the server reaches it; empty: by the address.
+	// on loopback. ListenURL is how the server reaches it; empty: by the address,
+	// on this machine.
 	Listen    string
 	ListenURL string
 	// Patience is how long to wait for a callback, or for an answer that is
@@ -84,17 +85,39 @@ func (r *Runner) Close() error {
 	return r.listener.close()
 }
 
-// Run runs one exchange. What goes wrong is in the result.
+// Enter fetches a token and opens a session for an exchange, and does no more:
+// an error tells that the server cannot be reached, or does not let it in.
+func (r *Runner) Enter(ctx context.Context, x Exchange) error {
+	run := r.newRun(x)
+	err := run.enter(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return errors.New(newMasker(run.vars).text(err.Error()))
+}
+
+func (r *Runner) newRun(x Exchange) *run {
+	vars := map[string]string{}
+	maps.Copy(vars, r.cfg.Vars)
+	return &run{Runner: r, x: x, vars: vars, captured: map[string]string{}, told: map[string]bool{}}
+}
+
+// Run runs one exchange. What goes wrong is in the result, which holds no
+// secrets.
 func (r *Runner) Run(ctx context.Context, x Exchange) Result {
 	res := Result{Exchange: x.Name, Title: x.Title, Sources: x.Sources}
+	var missing []string
 	for _, n := range x.Needs {
 		if !slices.Contains(r.cfg.Offers, n) {
-			res.Skipped = fmt.Sprintf("needs %s", n)
-			return res
+			missing = append(missing, string(n))
 		}
 	}
+	if missing != nil {
+		res.Skipped = "needs " + strings.Join(missing, ", ")
+		return res
+	}
 	start := time.Now()
-	run := &run{Runner: r, x: x, vars: maps.Clone(r.cfg.Vars), captured: map[string]string{}}
+	run := r.newRun(x)
 	err := run.prepare(ctx)
 	for i := 0; err == nil && i < len(x.Steps); i++ {
 		var step StepResult
@@ -106,9 +129,14 @@ func (r *Runner) Run(ctx context.Context, x Exchange) Result {
 	} else {
 		res.Error = err.Error()
 	}
+	newMasker(run.vars).result(&res)
 	res.Took = time.Since(start)
 	return res
 }
+
+// RegisteringListener is how a Result's Error begins when the server did not
+// register the runner's listener.
+const RegisteringListener = "registering the listener"
 
 // run is one run of one exchange.
 type run struct {
@@ -119,14 +147,30 @@ type run struct {
 	ids      []string          // of the requests accepted so far
 	told     map[string]bool   // those whose callbacks the exchange expects
 	inbox    *inbox
+	heard    []string // the callbacks that the current step expected and got
 }
 
 // prepare logs in and registers the listener.
 func (r *run) prepare(ctx context.Context) error {
-	if r.vars == nil {
-		r.vars = map[string]string{}
+	if err := r.enter(ctx); err != nil {
+		return err
 	}
-	r.told = map[string]bool{}
+	if r.listener == nil {
+		return nil
+	}
+	r.inbox = r.listener.open(r.x.Name)
+	r.vars["listener"] = r.listener.url + "/" + r.x.Name
+	if r.x.Listen == nil {
+		return nil
+	}
+	if err := r.register(ctx); err != nil {
+		return fmt.Errorf("%s: %w", RegisteringListener, err)
+	}
+	return nil
+}
+
+// enter sees to the exchange's token and session.
+func (r *run) enter(ctx context.Context) error {
 	var err error
 	if r.vars["bearer"], err = r.token(ctx); err != nil {
 		return fmt.Errorf("fetching a token for the application %q: %w", r.x.Application, err)
@@ -138,21 +182,13 @@ func (r *run) prepare(ctx context.Context) error {
 		}
 	}
 	r.vars["session"] = r.sessions[key]
-	if r.listener == nil {
-		return nil
-	}
-	r.inbox = r.listener.open(r.x.Name)
-	r.vars["listener"] = r.listener.url + "/" + r.x.Name
-	if r.x.Listen == nil {
-		return nil
-	}
-	if err := r.register(ctx); err != nil {
-		return fmt.Errorf("registering the listener: %w", err)
-	}
 	return nil
 }
 
 func (r *run) token(ctx context.Context) (string, error) {
+	if fixed := r.vars[r.x.Application+".token"]; fixed != "" {
+		return fixed, nil
+	}
 	return r.setUp(ctx, "access_token", Request{
 		Method: "POST", Path: "/api/ts/v1/oauth2/token",
 		Body: "grant_type=client_credentials", HasBody: true,
@@ -160,6 +196,9 @@ func (r *run) token(ctx context.Context) (string, error) {
 }
 
 func (r *run) login(ctx context.Context) (string, error) {
+	if fixed := r.vars[r.x.User+".session"]; fixed != "" {
+		return fixed, nil
+	}
 	body := fmt.Sprintf(`{"username": "${%s.name}", "password": "${%s.password}"}`, r.x.User, r.x.User)
 	return r.setUp(ctx, "sessionToken", Request{Method: "POST", Path: "/api/m2m/v1/session/login", Body: body, HasBody: true})
 }
@@ -172,15 +211,19 @@ func (r *run) register(ctx context.Context) error {
 }
 
 // setUp makes a request that is no step and returns one member of its answer.
+// It looks at nothing else: what is wrong with such an answer is for the
+// exchanges about it to tell, and no reason for all to fail.
 func (r *run) setUp(ctx context.Context, member string, q Request) (string, error) {
 	a, err := r.send(ctx, q, r.vars)
 	if err != nil {
 		return "", err
 	}
-	m := match{captured: map[string]string{}}
-	m.answer(Message{Status: http.StatusOK, Body: `{"` + member + `": "<text as it>", ...}`}, a)
+	if a.status != http.StatusOK {
+		return "", fmt.Errorf("%s: the answer is %d with %s", firstLine(a.sent), a.status, clip(a.body, 400))
+	}
+	m := matchJSON("body", `{"`+member+`": "<text as it>", ...}`, a.body)
 	if len(m.diffs) > 0 {
-		return "", fmt.Errorf("%v", m.diffs[0])
+		return "", fmt.Errorf("%s: %v", firstLine(a.sent), m.diffs[0])
 	}
 	return m.captured["it"], nil
 }

@@ -345,3 +345,17 @@ func TestResultIsReadable(t *testing.T) {
 		t.Errorf("the result as JSON: %v", err)
 	}
 }
+
+// TestListenOnAllAddresses: such a listener has a URL that can be called.
+func TestListenOnAllAddresses(t *testing.T) {
+	l, err := listen(":0", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(l.url, "http://127.0.0.1:") {
+		t.Errorf("the listener's URL is %s", l.url)
+	}
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+}

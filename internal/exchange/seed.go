@@ -33,6 +33,10 @@ type seedFile struct {
 //   - {username: demo, password: p, accounts: […]} # user ${user.name} ${user.password}
 //   - name: "0000123456-00001" # account                  ${account}
 //   - {…, imei: "1", iccid: "2", mdn: "3"} # d1           ${d1.imei} ${d1.iccid} ${d1.mdn}
+//
+// An application may have a token that was issued elsewhere, and a user a
+// session; they are then used and not asked for: {token: "…"} # app and
+// {session: "…"} # user.
 func Variables(seed []byte) (map[string]string, error) {
 	var f seedFile
 	if err := yaml.Unmarshal(seed, &f); err != nil {
@@ -40,12 +44,13 @@ func Variables(seed []byte) (map[string]string, error) {
 	}
 	vars := map[string]string{}
 	for _, n := range f.Applications {
-		if err := bind(vars, n, map[string]string{"key": ".key", "secret": ".secret"}); err != nil {
+		if err := bind(vars, n, map[string]string{"key": ".key", "secret": ".secret", "token": ".token"}); err != nil {
 			return nil, err
 		}
 	}
 	for _, n := range f.Users {
-		if err := bind(vars, n, map[string]string{"username": ".name", "password": ".password"}); err != nil {
+		err := bind(vars, n, map[string]string{"username": ".name", "password": ".password", "session": ".session"})
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -62,8 +62,7 @@ func firstLine(s string) string {
 	return line
 }
 
-// request puts a request together, and how it is shown: without what is added
-// here, which holds the secrets.
+// request puts a request together, and how it is shown, secrets included.
 func (r *run) request(ctx context.Context, q Request, vars map[string]string) (*http.Request, string, error) {
 	line, err := expand(q.Method+" "+q.Path, vars)
 	if err != nil {
@@ -99,8 +98,14 @@ func (r *run) request(ctx context.Context, q Request, vars map[string]string) (*
 		}
 	}
 	r.setHeaders(req, headers, vars)
-	sent := Message{Headers: headers, Body: shownBody}
-	return req.WithContext(ctx), clip(line+"\n"+sent.String(), shown), nil
+	sent := line + "\n" + head(req.Header)
+	if req.Host != "" {
+		sent = line + "\nHost: " + req.Host + "\n" + head(req.Header)
+	}
+	if shownBody != "" {
+		sent += "\n" + shownBody + "\n"
+	}
+	return req.WithContext(ctx), clip(sent, shown), nil
 }
 
 // setHeaders sets what the file says, and what it does not speak of.
@@ -147,11 +152,19 @@ func (r *run) automatic(req *http.Request, vars map[string]string) map[string]st
 func (a answer) String() string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%d %s\n", a.status, http.StatusText(a.status))
-	for _, name := range slices.Sorted(maps.Keys(a.headers)) {
-		fmt.Fprintf(&b, "%s: %s\n", name, strings.Join(a.headers[name], ", "))
-	}
-	fmt.Fprintf(&b, "\n%s\n", a.body)
+	fmt.Fprintf(&b, "%s\n%s\n", head(a.headers), a.body)
 	return clip(b.String(), shown)
+}
+
+// head is a message's headers, one value a line.
+func head(h http.Header) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		for _, value := range h[name] {
+			fmt.Fprintf(&b, "%s: %s\n", name, value)
+		}
+	}
+	return b.String()
 }
 
 // answer compares an answer with what is expected of it, and with what is

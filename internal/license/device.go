@@ -51,9 +51,9 @@ func ImportIMEI(s string) (id IMEI, warning string, err error) {
 	}
 	switch len(s) {
 	case 14, 16:
-		return IMEI(s[:14] + string(luhn(s[:14]))), "", nil
+		return IMEI(s[:14] + string(CheckDigit(s[:14]))), "", nil
 	case 15:
-		if want := luhn(s[:14]); s[14] != want {
+		if want := CheckDigit(s[:14]); s[14] != want {
 			warning = "the check digit of IMEI " + s + " should be " + string(want)
 		}
 		return IMEI(s), warning, nil
@@ -61,8 +61,9 @@ func ImportIMEI(s string) (id IMEI, warning string, err error) {
 	return "", "", &InputError{Field: FieldDeviceID, Value: s, Reason: "an IMEI has 14, 15 or 16 decimal digits"}
 }
 
-// luhn is the check digit to put behind s.
-func luhn(s string) byte {
+// CheckDigit is the digit to put behind the digits s, by Luhn (ISO/IEC 7812-1): of
+// IMEIs and of ICCIDs.
+func CheckDigit(s string) byte {
 	sum := 0
 	for i := range len(s) {
 		d := int(s[len(s)-1-i] - '0')

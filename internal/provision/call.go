@@ -182,7 +182,7 @@ func (w *Worker) again(o *license.Outcome, now time.Time) {
 		o.Verdict, o.Code, o.Comment, o.Due = license.Stuck, "", clean(o.Comment), time.Time{}
 		return
 	}
-	due := now.Add(license.Backoff(o.Task.Attempt))
+	due := now.Add(w.cfg.Backoff(o.Task.Attempt))
 	o.Verdict, o.Code, o.Comment = license.Retry, "", ""
 	o.Due = clamp(o.Due, due, now.Add(w.cfg.Deadline)) // a carrier may ask for more patience
 }

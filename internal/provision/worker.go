@@ -82,6 +82,9 @@ type Config struct {
 	Capacity int           // tasks in memory, settled ones not counted; 0: 40000
 	Lease    time.Duration // of claimed tasks and of the callbacks handed to the Sink; 0: 20s
 	Timeout  time.Duration // of one call of the carrier, shorter than Lease; 0: 10s
+	// Backoff is how long to wait before a carrier is asked again, after so many
+	// times; nil: license.Backoff.
+	Backoff  func(attempt int) time.Duration
 	Deadline time.Duration // after which a task without an answer is stuck; 0: 24h
 	Poll     time.Duration // between looks for due tasks when nobody wakes; 0: 250ms
 	// Grace is how long calls in flight may take once Run is told to end, and
@@ -99,6 +102,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Backoff == nil {
+		c.Backoff = license.Backoff
 	}
 	orInt := func(v *int, zero int) bool {
 		if *v == 0 {
@@ -185,6 +191,10 @@ func (w *Worker) Give(account license.AccountName, reserved int, tasks []license
 	}
 	w.room.given(account, reserved, len(tasks))
 }
+
+// Held is how many tasks the worker has in memory: reserved, waiting, at the
+// carrier, or with an outcome that is not settled.
+func (w *Worker) Held() int { return w.room.size() }
 
 // Wake says that tasks are due that nobody holds.
 func (w *Worker) Wake() { signal(w.wake) }

@@ -15,6 +15,7 @@ import (
 	"github.com/simlatch/simlatch/internal/carrier"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/provision"
+	"github.com/simlatch/simlatch/internal/sandbox"
 )
 
 // CarrierSimulated names the carrier that licenses no SIM really.
@@ -104,6 +105,11 @@ type Config struct {
 	Logger *slog.Logger
 	// Ready, when not nil, is called once with the server's URL when it serves.
 	Ready func(url string)
+
+	box  *sandbox.Box // what surrounds the service in a sandbox; nil elsewhere
+	from string       // a file that a database in memory begins with
+	// listenerConns is how many callbacks a listener gets at once, in a sandbox.
+	listenerConns int
 }
 
 // Check says what is wrong with the configuration by itself, whatever the

@@ -26,7 +26,7 @@ func newRegistry() *prometheus.Registry {
 // handler is all that the service answers: the API, and what those who run it
 // ask. The API must see paths as they were sent, so no ServeMux stands before
 // it.
-func (s *Server) handler() http.Handler {
+func (s *core) handler() http.Handler {
 	own := map[string]http.Handler{
 		"/metrics": promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{Registry: s.metrics}),
 		"/healthz": http.HandlerFunc(s.healthz),
@@ -49,12 +49,12 @@ func (s *Server) handler() http.Handler {
 }
 
 // healthz says that the process lives.
-func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+func (s *core) healthz(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"status": "ok"})
 }
 
 // readyz says whether the service should be sent calls.
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+func (s *core) readyz(w http.ResponseWriter, r *http.Request) {
 	if reason := s.unready(r.Context()); reason != "" {
 		answer(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reason": reason})
 		return
@@ -62,7 +62,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"status": "ready"})
 }
 
-func (s *Server) showVersion(w http.ResponseWriter, _ *http.Request) {
+func (s *core) showVersion(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, s.version())
 }
 
@@ -76,7 +76,7 @@ func answer(w http.ResponseWriter, status int, v any) {
 
 // unready says why the service should be sent no calls; it is empty when it
 // should.
-func (s *Server) unready(ctx context.Context) string {
+func (s *core) unready(ctx context.Context) string {
 	if s.draining.Load() {
 		return "draining"
 	}
@@ -137,7 +137,7 @@ type versionAnswer struct {
 	Notice          string `json:"notice,omitempty"`
 }
 
-func (s *Server) version() versionAnswer {
+func (s *core) version() versionAnswer {
 	v := versionAnswer{Build: ReadBuild(), Engine: s.store.Engine(), Node: s.cfg.Node, Carrier: cmp.Or(s.cfg.Carrier, "none")}
 	if s.cfg.simulated() {
 		v.LicensesAreReal = new(bool)

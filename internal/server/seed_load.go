@@ -14,10 +14,10 @@ import (
 )
 
 // seed loads the seed that the configuration names.
-func (s *Server) seed(ctx context.Context) error {
+func (s *core) seed(ctx context.Context, path string) error {
 	warn, finish := firstFew(ctx, s.log)
 	defer finish()
-	seed, err := ReadSeed(s.cfg.Seed, warn)
+	seed, err := ReadSeed(path, warn)
 	if err != nil {
 		return err
 	}
@@ -25,7 +25,10 @@ func (s *Server) seed(ctx context.Context) error {
 	defer finishLeft()
 	l := &seedLoad{
 		seed: seed, store: s.store, log: s.log, doubt: warn, left: left, now: s.cfg.Clock.Now(), database: s.cfg.Database,
-		differ: map[stateDifference][]license.ICCID{},
+		differ: map[stateDifference][]license.ICCID{}, hash: auth.HashPassword,
+	}
+	if s.cfg.box != nil {
+		l.hash = auth.HashKnownPassword
 	}
 	return l.load(ctx)
 }
@@ -55,6 +58,7 @@ type seedLoad struct {
 	store    *store.Store
 	log      *slog.Logger
 	doubt    func(string) // is told of what may be wrong
+	hash     func(auth.Secret) string
 	left     func(string) // is told of SIMs that differ in what no command changes
 	now      time.Time
 	database string
@@ -197,7 +201,7 @@ func (l *seedLoad) addUsers(ctx context.Context) error {
 	for _, u := range l.seed.users {
 		have, err := l.store.User(ctx, u.name)
 		if errors.Is(err, license.ErrNotFound) {
-			user := auth.User{Name: u.name, PasswordHash: auth.HashPassword(u.password), Accounts: u.accounts}
+			user := auth.User{Name: u.name, PasswordHash: l.hash(u.password), Accounts: u.accounts}
 			if err = l.store.AddUser(ctx, user, l.now); errors.Is(err, license.ErrExists) {
 				err = nil // by another node that loads the same seed
 			}

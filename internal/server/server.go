@@ -18,33 +18,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/simlatch/simlatch/internal/api"
-	"github.com/simlatch/simlatch/internal/auth"
-	"github.com/simlatch/simlatch/internal/callback"
-	"github.com/simlatch/simlatch/internal/provision"
-	"github.com/simlatch/simlatch/internal/store"
 )
 
 // Server is the service, opened and listening.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	store    *store.Store
+	*core
+
 	listener net.Listener
 	http     *http.Server
-	metrics  *prometheus.Registry
-	sender   *callback.Sender
-	worker   *provision.Worker // nil on a node that only serves
-	api      *api.API
-
-	draining atomic.Bool
-	nodes    atomic.Int64 // that live, this one included
 }
 
 // New opens the database, migrates and seeds it, builds the service and
@@ -53,9 +37,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	cfg = cfg.complete()
-	s := &Server{cfg: cfg, log: cfg.Logger, metrics: newRegistry()}
-	s.nodes.Store(1)
+	s := &Server{core: newCore(cfg.complete())}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -73,96 +55,11 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.openStore(ctx); err != nil {
+	if err := s.core.open(ctx); err != nil {
 		return err
 	}
-	if s.cfg.Seed != "" {
-		if err := s.seed(ctx); err != nil {
-			return fmt.Errorf("loading the seed: %w", err)
-		}
-	}
-	if err := s.wire(); err != nil {
-		return err
-	}
-	s.http = s.newHTTP(secure)
+	s.http = newHTTP(s.handler(), secure, s.log)
 	return nil
-}
-
-// openStore opens the database, brings its schema up to date and, on SQLite,
-// makes this process the one that works on it.
-func (s *Server) openStore(ctx context.Context) error {
-	sealer, err := OpenSealer(s.cfg.Database, s.cfg.SecretsKeyFile, true)
-	if err != nil {
-		return err
-	}
-	s.store, err = store.Open(ctx, s.cfg.Database, store.Options{Sealer: sealer, Logger: s.log})
-	if err != nil {
-		return err
-	}
-	applied, err := s.store.Migrate(ctx)
-	if err != nil {
-		return fmt.Errorf("migrating the database: %w", err)
-	}
-	if applied > 0 {
-		s.log.InfoContext(ctx, "migrated the database", "steps", applied)
-	}
-	if err := s.store.CheckSealer(ctx); err != nil {
-		return err
-	}
-	return s.store.TakeOver(ctx, s.cfg.Clock.Now())
-}
-
-// wire builds the parts and ties them together.
-func (s *Server) wire() error {
-	authority := auth.New(auth.Config{
-		Records: s.store, Clock: s.cfg.Clock, Random: s.cfg.Random,
-		SharedNodes: s.store.Engine() != "sqlite",
-		Lock:        s.cfg.LoginLock,
-	})
-	guard := callback.NewGuard(s.cfg.CallbackAllow)
-	var err error
-	s.sender, err = callback.New(callback.Config{
-		Outbox: s.store, Guard: guard, Clock: s.cfg.Clock, Logger: s.log, Metrics: s.metrics,
-		Attempts: s.cfg.CallbackAttempts, Interval: s.cfg.CallbackInterval, Timeout: s.cfg.CallbackTimeout,
-		Grace: s.cfg.Grace,
-	})
-	if err != nil {
-		return err
-	}
-	work, err := s.newWorker()
-	if err != nil {
-		return err
-	}
-	s.api, err = api.New(api.Config{
-		Auth: authority, Licenses: s.store, Inventory: s.store, Listeners: s.store, Work: work,
-		Clock: s.cfg.Clock, Random: s.cfg.Random, Logger: s.log, Metrics: s.metrics,
-		MaxDevices: s.cfg.MaxDevices, RateLimit: s.cfg.RateLimit,
-		Nodes:        func() int { return int(s.nodes.Load()) },
-		CheckURLHost: guard.CheckHost,
-	})
-	return err
-}
-
-// newWorker builds the carrier and the worker that asks it; on a node that
-// only serves there is neither, and other nodes do the work.
-func (s *Server) newWorker() (api.Work, error) {
-	if s.cfg.ServeOnly {
-		if s.store.Engine() == "sqlite" {
-			s.log.Warn("this node leaves the carrier to others, and a SQLite database has no other: requests will stay pending")
-		}
-		return noWork{}, nil
-	}
-	carrier, err := s.cfg.newCarrier()
-	if err != nil {
-		return nil, err
-	}
-	s.worker, err = provision.New(provision.Config{
-		Queue: s.store, Carrier: carrier, Sink: s.sender, Clock: s.cfg.Clock, Logger: s.log, Metrics: s.metrics,
-		Callers: s.cfg.Workers, Grace: s.cfg.Grace,
-		// The callbacks it hands to the sender come under its lease.
-		Lease: max(20*time.Second, 2*s.cfg.CallbackTimeout),
-	})
-	return s.worker, err
 }
 
 // headerTimeout is how long a request's headers may take.
@@ -170,9 +67,9 @@ const headerTimeout = 5 * time.Second
 
 // newHTTP builds the HTTP server. The API bounds the time for a request's body
 // by itself, since it has an answer for slow ones.
-func (s *Server) newHTTP(secure *tls.Config) *http.Server {
+func newHTTP(handler http.Handler, secure *tls.Config, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           limitHeaders(s.handler()),
+		Handler:           limitHeaders(handler),
 		TLSConfig:         secure,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      2 * time.Minute, // from the head of the request to the end of the answer
@@ -182,7 +79,7 @@ func (s *Server) newHTTP(secure *tls.Config) *http.Server {
 		DisableGeneralOptionsHandler: true,
 		// What clients do wrong on a connection, such as a failed handshake,
 		// is theirs to see; here it would let anyone fill the log.
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 
@@ -201,12 +98,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(s.serveHTTP)
 	group.Go(func() error { return s.drain(running) })
-	group.Go(func() error { return s.sender.Run(running) })
-	if s.worker != nil {
-		group.Go(func() error { return s.worker.Run(running) })
-	}
-	group.Go(func() error { return s.beat(running) })
-	group.Go(func() error { return s.purge(running) })
+	group.Go(func() error { return s.run(running) })
 	s.announce(ctx)
 	err := group.Wait()
 	return errors.Join(err, s.close())
@@ -267,10 +159,5 @@ func (s *Server) close() error {
 			errs = append(errs, err)
 		}
 	}
-	if s.store != nil {
-		if err := s.store.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("closing the database: %w", err))
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.core.close())...)
 }

@@ -14,7 +14,7 @@ const (
 
 // beat says from time to time that this node lives, and shares the rate limit
 // with the others that do.
-func (s *Server) beat(ctx context.Context) error {
+func (s *core) beat(ctx context.Context) error {
 	for {
 		live, err := s.store.Heartbeat(ctx, s.cfg.Node, s.cfg.Clock.Now())
 		switch {
@@ -34,7 +34,7 @@ func (s *Server) beat(ctx context.Context) error {
 }
 
 // purge removes every hour what is older than the retention.
-func (s *Server) purge(ctx context.Context) error {
+func (s *core) purge(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():

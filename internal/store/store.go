@@ -38,6 +38,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Conns bounds the connections to PostgreSQL; 0 means 20.
 	Conns int
+	// From is a file made by Snapshot whose content a database InMemory begins
+	// with; empty means none.
+	From string
 }
 
 // Store is an open database. Its methods may be called from many goroutines.
@@ -65,7 +68,7 @@ type Store struct {
 const minSQLite = "3.51.3"
 
 // Open opens the database at rawURL: "sqlite:PATH", whose file is made if it
-// does not exist, or "postgres://…". It does not migrate.
+// does not exist, InMemory, or "postgres://…". It does not migrate.
 func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -75,7 +78,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	var err error
 	switch scheme, rest, _ := strings.Cut(rawURL, ":"); scheme {
 	case "sqlite":
-		err = s.openSQLite(ctx, rest)
+		err = s.openSQLite(ctx, rest, o.From)
 	case "postgres", "postgresql":
 		err = s.openPostgres(ctx, rawURL, o.Conns)
 	default:
@@ -87,40 +90,54 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) openSQLite(ctx context.Context, path string) error {
+func (s *Store) openSQLite(ctx context.Context, path, from string) error {
 	path = strings.TrimPrefix(path, "//")
 	if path == "" {
 		return errors.New("sqlite: needs a path, such as sqlite:simlatch.db")
 	}
 	s.dialect, s.path = &sqliteDialect, path
 	s.texts.dialect = s.dialect
-	// Made here so that nobody else can read it; the files SQLite puts beside
-	// it take its mode.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
+	dsn := memoryDSN()
+	if path != inMemory {
+		if from != "" {
+			return errors.New("only a database in memory begins with what another has")
+		}
+		if err := makePrivate(path); err != nil {
+			return err
+		}
+		dsn = func(lock string) string { return sqliteDSN(path, lock) }
 	}
 	d, err := sqliteDriver()
 	if err != nil {
 		return err
 	}
-	writer := sql.OpenDB(sqliteConnector{d, sqliteDSN(path, "immediate")})
+	writer := sql.OpenDB(sqliteConnector{d, dsn("immediate")})
 	writer.SetMaxOpenConns(1)
 	conn, err := writer.Conn(ctx)
 	if err == nil {
 		err = checkSQLite(ctx, conn)
 	}
+	if err == nil && from != "" {
+		err = fill(conn, from)
+	}
 	if err != nil {
 		return errors.Join(err, writer.Close())
 	}
-	s.db = sql.OpenDB(sqliteConnector{d, sqliteDSN(path, "deferred")})
+	s.db = sql.OpenDB(sqliteConnector{d, dsn("deferred")})
 	s.db.SetMaxOpenConns(8)
 	s.db.SetMaxIdleConns(8)
 	s.slow, s.group = s.db, newGroup(s, writer, conn)
 	return nil
+}
+
+// makePrivate makes the file of a database so that nobody else can read it; the
+// files that SQLite puts beside it take its mode.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // sqliteDSN opens path so that a commit is on the disk when it returns.
@@ -132,8 +149,11 @@ func sqliteDSN(path, lock string) string {
 	} {
 		q.Add("_pragma", pragma)
 	}
-	return "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?" + q.Encode()
+	return "file:" + fileURL(path) + "?" + q.Encode()
 }
+
+// fileURL is a path as SQLite's URLs have it.
+func fileURL(path string) string { return (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() }
 
 func checkSQLite(ctx context.Context, conn *sql.Conn) error {
 	var version string
@@ -197,6 +217,19 @@ func (s *Store) Close() error {
 // Engine is "sqlite" or "postgres".
 func (s *Store) Engine() string { return s.dialect.name }
 
+// EngineVersion is the engine's name and own version, such as "SQLite 3.53.0".
+func (s *Store) EngineVersion(ctx context.Context) (string, error) {
+	name, text := "SQLite", `SELECT sqlite_version()`
+	if s.group == nil {
+		name, text = "PostgreSQL", `SHOW server_version`
+	}
+	version, err := first(s.reader(ctx), one[string], text)
+	if err != nil {
+		return "", s.failed("reading the engine's version", err)
+	}
+	return name + " " + version, nil
+}
+
 // TakeOver makes this process the one that works on a SQLite database: it
 // refuses when another does, and makes due at once all that a former one had
 // leased, since that one is gone. On PostgreSQL, where many work, it does
@@ -204,6 +237,9 @@ func (s *Store) Engine() string { return s.dialect.name }
 func (s *Store) TakeOver(ctx context.Context, now time.Time) error {
 	if s.group == nil {
 		return nil
+	}
+	if s.path == inMemory { // nobody else can have it
+		return s.failed("taking over", s.reclaimAll(ctx, now))
 	}
 	lock := flock.New(s.path+".lock", flock.SetPermissions(0o600))
 	got, err := lock.TryLock()

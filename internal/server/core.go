@@ -1,0 +1,156 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/simlatch/simlatch/internal/api"
+	"github.com/simlatch/simlatch/internal/auth"
+	"github.com/simlatch/simlatch/internal/callback"
+	"github.com/simlatch/simlatch/internal/provision"
+	"github.com/simlatch/simlatch/internal/store"
+)
+
+// core is the service without its listener: what it serves, and the work it does.
+// A sandbox puts one in the place of another behind the same address.
+type core struct {
+	cfg     Config
+	log     *slog.Logger
+	store   *store.Store
+	metrics *prometheus.Registry
+	sender  *callback.Sender
+	worker  *provision.Worker // nil on a node that only serves
+	api     *api.API
+
+	draining atomic.Bool
+	nodes    atomic.Int64 // that live, this one included
+}
+
+// newCore makes the core of a complete configuration; open must follow.
+func newCore(cfg Config) *core {
+	c := &core{cfg: cfg, log: cfg.Logger, metrics: newRegistry()}
+	c.nodes.Store(1)
+	return c
+}
+
+// open opens the database, migrates and seeds it, and builds the parts. What it
+// opened is closed by close, also when it fails.
+func (c *core) open(ctx context.Context) error {
+	if err := c.openStore(ctx); err != nil {
+		return err
+	}
+	if c.cfg.Seed != "" {
+		if err := c.seed(ctx, c.cfg.Seed); err != nil {
+			return fmt.Errorf("loading the seed: %w", err)
+		}
+	}
+	return c.wire()
+}
+
+// run does the work until ctx ends, and then what is left of it within the grace
+// period.
+func (c *core) run(ctx context.Context) error {
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.sender.Run(running) })
+	if c.worker != nil {
+		group.Go(func() error { return c.worker.Run(running) })
+	}
+	if c.cfg.box == nil { // whose nodes are one
+		group.Go(func() error { return c.beat(running) })
+	}
+	group.Go(func() error { return c.purge(running) })
+	return group.Wait()
+}
+
+func (c *core) close() error {
+	if c.store == nil {
+		return nil
+	}
+	if err := c.store.Close(); err != nil {
+		return fmt.Errorf("closing the database: %w", err)
+	}
+	return nil
+}
+
+// openStore opens the database, brings its schema up to date and, on SQLite,
+// makes this process the one that works on it.
+func (c *core) openStore(ctx context.Context) error {
+	sealer, err := c.cfg.sealer()
+	if err != nil {
+		return err
+	}
+	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, From: c.cfg.from})
+	if err != nil {
+		return err
+	}
+	applied, err := c.store.Migrate(ctx)
+	if err != nil {
+		return fmt.Errorf("migrating the database: %w", err)
+	}
+	if applied > 0 {
+		c.log.InfoContext(ctx, "migrated the database", "steps", applied)
+	}
+	if err := c.store.CheckSealer(ctx); err != nil {
+		return err
+	}
+	return c.store.TakeOver(ctx, c.cfg.Clock.Now())
+}
+
+// wire builds the parts and ties them together.
+func (c *core) wire() error {
+	authority := auth.New(auth.Config{
+		Records: c.store, Clock: c.cfg.Clock, Random: c.cfg.Random,
+		SharedNodes: c.store.Engine() != "sqlite",
+		Lock:        c.cfg.LoginLock,
+	})
+	guard := callback.NewGuard(c.cfg.CallbackAllow)
+	var err error
+	c.sender, err = callback.New(c.cfg.boxedSender(callback.Config{
+		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
+		Attempts: c.cfg.CallbackAttempts, Interval: c.cfg.CallbackInterval, Timeout: c.cfg.CallbackTimeout,
+		Grace: c.cfg.Grace,
+	}))
+	if err != nil {
+		return err
+	}
+	work, err := c.newWorker()
+	if err != nil {
+		return err
+	}
+	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
+		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, Work: work,
+		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
+		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit,
+		Nodes:        func() int { return int(c.nodes.Load()) },
+		CheckURLHost: guard.CheckHost,
+	}))
+	return err
+}
+
+// newWorker builds the carrier and the worker that asks it; on a node that
+// only serves there is neither, and other nodes do the work.
+func (c *core) newWorker() (api.Work, error) {
+	if c.cfg.ServeOnly {
+		if c.store.Engine() == "sqlite" {
+			c.log.Warn("this node leaves the carrier to others, and a SQLite database has no other: requests will stay pending")
+		}
+		return noWork{}, nil
+	}
+	carrier, err := c.cfg.newCarrier()
+	if err != nil {
+		return nil, err
+	}
+	c.worker, err = provision.New(c.cfg.boxedWorker(provision.Config{
+		Queue: c.store, Carrier: carrier, Sink: c.sender, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
+		Callers: c.cfg.Workers, Grace: c.cfg.Grace,
+		// The callbacks it hands to the sender come under its lease.
+		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout),
+	}))
+	return c.worker, err
+}
