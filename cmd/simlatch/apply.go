@@ -112,13 +112,6 @@ func runApply(cmd *cobra.Command, o applyOptions, path string) error {
 
 // apply carries a plan out.
 func (o *applyOptions) apply(cmd *cobra.Command, p *bulk.Plan, path string) (err error) {
-	switch bad := len(p.Rows) - p.OK(); {
-	case p.OK() == 0:
-		return withStatus(exitPartly, fmt.Errorf("not one of %s would be done; nothing was sent", rows(len(p.Rows))))
-	case bad > 0 && !p.SkipBad && !o.skipBad:
-		return fmt.Errorf("%s of %s would not be done, and nothing was sent: mend the file and plan again, or leave them out with --skip-bad",
-			thousands(bad), rows(len(p.Rows)))
-	}
 	run, err := bulk.Open(p, path)
 	if err != nil {
 		return err
@@ -129,7 +122,7 @@ func (o *applyOptions) apply(cmd *cobra.Command, p *bulk.Plan, path string) (err
 		return o.finish(cmd, run, p, path, 0, nil)
 	}
 	if !run.Begun() {
-		if err := o.confirm(cmd, p); err != nil {
+		if err := o.allowed(cmd, p); err != nil {
 			return err
 		}
 	}
@@ -188,9 +181,16 @@ func sameAccount(a, b string) bool {
 	return license.AccountName(a).Folded() == license.AccountName(b).Folded()
 }
 
-// confirm has a person say that licenses may go for good.
-func (o *applyOptions) confirm(cmd *cobra.Command, p *bulk.Plan) error {
-	if !p.Irreversible || o.yesLifetime {
+// allowed says whether a plan may begin: its fleet is clean or what is not may be
+// left out, and a person has said that licenses may go for good.
+func (o *applyOptions) allowed(cmd *cobra.Command, p *bulk.Plan) error {
+	switch bad := len(p.Rows) - p.OK(); {
+	case p.OK() == 0:
+		return withStatus(exitPartly, fmt.Errorf("not one of %s would be done; nothing was sent", rows(len(p.Rows))))
+	case bad > 0 && !p.SkipBad && !o.skipBad:
+		return fmt.Errorf("%s of %s would not be done, and nothing was sent: mend the file and plan again, or leave them out with --skip-bad",
+			thousands(bad), rows(len(p.Rows)))
+	case !p.Irreversible || o.yesLifetime:
 		return nil
 	}
 	say(cmd.ErrOrStderr(), "%s", irreversible(p))
@@ -249,7 +249,7 @@ func (o *applyOptions) finish(cmd *cobra.Command, run *bulk.Run, p *bulk.Plan, p
 		say(summary, "Each row is in %s.", file)
 	}
 	if left > 0 {
-		say(cmd.ErrOrStderr(), "simlatch: to go on with what is left, run 'simlatch apply %s' again", strings.Join(applyArgs(p, path), " "))
+		say(cmd.ErrOrStderr(), "simlatch: to go on with what is left, run 'simlatch apply %s' again", path)
 	}
 	return applyVerdict(s, err)
 }

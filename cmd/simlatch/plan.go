@@ -234,21 +234,24 @@ func rows(n int) string { return thousands(n) + " row" + plural(n) }
 // pad puts spaces before a text.
 func pad(s string, width int) string { return strings.Repeat(" ", max(0, width-len(s))) + s }
 
-// printBadRows names the rows that would not be done, as compilers name lines.
+// printBadRows names the rows that would not be done, as compilers name lines:
+// first those that are wrong in the file, for they may be mended there.
 func printBadRows(w io.Writer, p *bulk.Plan) {
 	named := 0
-	for _, r := range p.Rows {
-		if r.OK() {
-			continue
+	for _, wrong := range []bool{true, false} {
+		for _, r := range p.Rows {
+			if r.OK() || wrong != (r.Code == m2m.CodeIdentifierInvalid || r.Code == m2m.CodeDeviceDuplicate) {
+				continue
+			}
+			if named++; named > mostNamed {
+				continue
+			}
+			where := ""
+			if p.File != "" {
+				where = fmt.Sprintf("%s:%d: ", p.File, r.Line)
+			}
+			say(w, "%s%s", where, printable(reason(r)))
 		}
-		if named++; named > mostNamed {
-			continue
-		}
-		where := ""
-		if p.File != "" {
-			where = fmt.Sprintf("%s:%d: ", p.File, r.Line)
-		}
-		say(w, "%s%s", where, printable(reason(r)))
 	}
 	if named > mostNamed {
 		say(w, "and %s more; --output csv lists each row", thousands(named-mostNamed))

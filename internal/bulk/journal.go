@@ -71,8 +71,8 @@ func spans(rows []int) []span {
 }
 
 // journal is a file of entries, one a line, that is only ever appended to. What
-// append has returned for is on the disk. It is locked: a plan is applied by one
-// process at a time.
+// wait has returned for is on the disk. The plan is locked meanwhile: one process
+// at a time applies it.
 type journal struct {
 	path string
 	f    *os.File
@@ -90,18 +90,19 @@ type journal struct {
 // errLocked says that the plan is being applied by another process.
 var errLocked = errors.New("another process is applying this plan")
 
-// openJournal opens or makes a journal and gives its entries to replay. The last
+// openJournal opens or makes a plan's journal and gives its entries to replay. The last
 // line may be torn, where its writer was killed: it was not on the disk, so
 // nothing was done that depends on it, and it is cut off.
-func openJournal(path string, replay func(*entry) error) (_ *journal, err error) {
-	j := &journal{path: path, lock: flock.New(path + ".lock")}
+func openJournal(plan string, replay func(*entry) error) (_ *journal, err error) {
+	path := JournalPath(plan)
+	j := &journal{path: path, lock: flock.New(plan)}
 	j.written = sync.NewCond(&j.mu)
 	locked, err := j.lock.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", path, err)
+		return nil, fmt.Errorf("locking %s: %w", plan, err)
 	}
 	if !locked {
-		return nil, fmt.Errorf("%s: %w", path, errLocked)
+		return nil, fmt.Errorf("%s: %w", plan, errLocked)
 	}
 	defer func() {
 		if err != nil {
@@ -136,12 +137,16 @@ func openJournal(path string, replay func(*entry) error) (_ *journal, err error)
 	return j, err
 }
 
+// close leaves no empty journal behind.
 func (j *journal) close() error {
 	var err error
 	if j.f != nil {
-		err = j.f.Close()
+		info, statErr := j.f.Stat()
+		err = errors.Join(statErr, j.f.Close())
+		if err == nil && info.Size() == 0 {
+			err = os.Remove(j.path)
+		}
 	}
-	// The lock's file stays: to remove it would let two processes lock one each.
 	return errors.Join(err, j.lock.Close())
 }
 

@@ -82,7 +82,7 @@ type Run struct {
 func Open(p *Plan, path string) (*Run, error) {
 	r := &Run{plan: p, state: newState(p), sent: make(chan struct{})}
 	var err error
-	r.journal, err = openJournal(JournalPath(path), r.state.apply)
+	r.journal, err = openJournal(path, r.state.apply)
 	return r, err
 }
 
