@@ -173,18 +173,23 @@ func (r *Run) ask(ctx context.Context, q *request) (told bool, err error) {
 }
 
 // failed finds out which devices of a request failed that did not succeed as a
-// whole. The listener knows best, and is given time.
+// whole. The listener knows best, and is given time as long as callbacks come.
+// Those that came while nobody listened will not come again for a while.
 func (r *Run) failed(ctx context.Context, q *request) error {
 	now := r.cfg.Clock.Now()
 	r.mu.Lock()
 	if q.failed.IsZero() {
 		q.failed = now
 	}
-	waited := now.Sub(q.failed)
+	quiet := min(now.Sub(q.failed), now.Sub(r.told))
 	r.mu.Unlock()
-	const code, reason = m2m.CodeCarrierRequestUnsuccessful, "the carrier refused it; why is told to listeners only (--listen)"
+	const code = m2m.CodeCarrierRequestUnsuccessful
+	reason := "the carrier refused it; why is told to listeners only (--listen)"
+	if r.cfg.Listener != nil {
+		reason = "the carrier refused it; the callback that says why has not come"
+	}
 	switch {
-	case r.cfg.Listener != nil && (waited < 30*r.cfg.Pace || !r.simlatch):
+	case r.cfg.Listener != nil && (quiet < 6*r.cfg.Pace || !r.simlatch):
 		return nil
 	case r.simlatch:
 		return r.resolve(ctx, q, func(done bool) *entry {

@@ -182,7 +182,9 @@ func (r *Run) entriesOf(ctx context.Context, m *m2m.CallbackMessage) (entries []
 	late := r.cfg.Clock.Now().Add(answerPatience)
 	for {
 		r.mu.Lock()
-		entries, ours, overtaken = r.match(m)
+		if entries, ours, overtaken = r.match(m); ours {
+			r.told = r.cfg.Clock.Now()
+		}
 		r.mu.Unlock()
 		if !overtaken || r.cfg.Clock.Now().After(late) || r.pause(ctx, 20*time.Millisecond) != nil {
 			return entries, ours, overtaken && !ours

@@ -75,6 +75,7 @@ type Run struct {
 	mu      sync.Mutex // guards what follows
 	state   *state
 	stalled *time.Timer // ends the run when it fires
+	told    time.Time   // when the last callback about the plan came
 }
 
 // Open opens the run of a plan that stands at path, with its journal beside it,
