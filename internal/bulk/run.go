@@ -266,7 +266,7 @@ func (r *Run) patiently(ctx context.Context, what string, call func() error) err
 		switch {
 		case err == nil:
 			if said {
-				r.cfg.Notice(what + ": the server answers again")
+				r.cfg.Notice(what + " works again")
 			}
 			return nil
 		case ctx.Err() != nil:
@@ -274,7 +274,8 @@ func (r *Run) patiently(ctx context.Context, what string, call func() error) err
 		case !passing(err):
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		if !said && wait > r.cfg.Pace { // not for a hiccup
+		answered := errors.As(err, new(*m2m.Error))
+		if !said && (wait > r.cfg.Pace || !answered) { // a busy server is not worth a word at once
 			r.cfg.Notice(fmt.Sprintf("%s: %v; trying again", what, err))
 			said = true
 		}
