@@ -90,8 +90,8 @@ func TestFaultsByChance(t *testing.T) {
 	if n := strikes(1); n < 2300 || n > 2700 {
 		t.Errorf("a fault with probability 0.25 struck %d of 10,000", n)
 	}
-	if strikes(1) != strikes(1) {
-		t.Error("the same seed struck another number of devices")
+	if first, again := strikes(1), strikes(1); first != again {
+		t.Errorf("the same seed struck %d devices, then %d", first, again)
 	}
 }
 

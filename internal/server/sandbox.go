@@ -47,6 +47,9 @@ type SandboxConfig struct {
 	RateLimit        float64
 	CarrierDelay     time.Duration
 
+	CarrierRefuseRate float64
+	CarrierRefuses    func(iccid string) bool
+
 	Logger *slog.Logger
 	// Ready, when not nil, is called once when the sandbox serves.
 	Ready func(sandbox.Info)
@@ -154,7 +157,14 @@ func (s *Sandbox) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Info, 
 	}
 	w.box.Attach(w, nil)
 	s.spaces[spec.Name] = w
-	s.group.Go(func() error { return w.run(s.running) })
+	var running context.Context
+	running, w.end = context.WithCancel(s.running)
+	s.group.Go(func() error {
+		if err := w.run(running); err != nil {
+			s.log.Error("a namespace has ended", "name", spec.Name, "error", err) // the others go on
+		}
+		return nil
+	})
 	return w.Info(ctx)
 }
 
@@ -162,7 +172,9 @@ func (s *Sandbox) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Info, 
 func (s *Sandbox) Drop(ctx context.Context, name string) error {
 	s.mu.Lock()
 	w := s.spaces[name]
-	delete(s.spaces, name)
+	if w != nil { // nil: it is being made, or there is none
+		delete(s.spaces, name)
+	}
 	s.mu.Unlock()
 	if w == nil {
 		return sandbox.ErrNoNamespace
@@ -240,22 +252,28 @@ func (s *Sandbox) plant(ctx context.Context, seed, path string) (err error) {
 
 // plant loads the text of a seed.
 func (c *core) plant(ctx context.Context, seed string) error {
-	dir, err := os.MkdirTemp("", "simlatch-seed-")
+	return withFile("seed.yaml", func(path string) error {
+		if err := os.WriteFile(path, []byte(seed), 0o600); err != nil {
+			return err
+		}
+		return c.seed(ctx, path)
+	})
+}
+
+// withFile lends a path in a directory of its own, which is gone afterwards.
+func withFile(name string, use func(path string) error) error {
+	dir, err := os.MkdirTemp("", "simlatch-sandbox-")
 	if err != nil {
-		return fmt.Errorf("making a directory for the seed: %w", err)
+		return fmt.Errorf("making a temporary directory: %w", err)
 	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "seed.yaml")
-	if err := os.WriteFile(path, []byte(seed), 0o600); err != nil {
-		return err
-	}
-	return c.seed(ctx, path)
+	return errors.Join(use(filepath.Join(dir, name)), os.RemoveAll(dir))
 }
 
 // config is the service's own configuration.
 func (s *Sandbox) config(database string, box *sandbox.Box) Config {
 	return Config{
 		Database: database, Carrier: CarrierSimulated, CarrierDelay: s.cfg.CarrierDelay,
+		CarrierRefuseRate: s.cfg.CarrierRefuseRate, CarrierRefuses: s.cfg.CarrierRefuses,
 		Workers: 1, listenerConns: cmp.Or(s.cfg.ListenerConns, 1),
 		CallbackAllow:    []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
 		CallbackInterval: s.cfg.CallbackInterval, CallbackTimeout: s.cfg.CallbackTimeout, CallbackAttempts: s.cfg.CallbackAttempts,
@@ -276,7 +294,7 @@ func (s *Sandbox) newWorld(ctx context.Context, spec sandbox.Spec, listen, datab
 		return nil, err
 	}
 	box.Stand(who.Application, who.User)
-	w := &world{sandbox: s, box: box, database: database, ended: make(chan struct{}), end: func() {}}
+	w := &world{sandbox: s, box: box, database: database, ended: make(chan struct{})}
 	if w.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", listen); err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}

@@ -286,7 +286,10 @@ func TestSandboxMagic(t *testing.T) {
 // its own.
 func TestSandboxSpaces(t *testing.T) {
 	root := startSandbox(t, SandboxConfig{})
-	const spaces = 200
+	spaces := 200
+	if testing.Short() {
+		spaces = 20
+	}
 	var all sync.WaitGroup
 	for i := range spaces {
 		all.Go(func() {

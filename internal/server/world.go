@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -34,7 +33,7 @@ type world struct {
 	core    *core
 	handler http.Handler
 	stop    func() error // ends the work and waits for it
-	end     func()       // ends run
+	end     func()       // ends run, of a namespace
 }
 
 // begin opens the service, with the seed where the database is new, and has it
@@ -99,11 +98,9 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	w.handler.ServeHTTP(rw, r)
 }
 
-// run serves until ctx or the world ends.
+// run serves until ctx ends.
 func (w *world) run(ctx context.Context) error {
 	defer close(w.ended)
-	ctx, w.end = context.WithCancel(ctx)
-	defer w.end()
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		var l net.Listener = plainListener{w.listener}
@@ -160,30 +157,26 @@ func (w *world) Reset(ctx context.Context) error {
 
 // Restore puts a database in the place of what there is.
 func (w *world) Restore(ctx context.Context, database []byte) error {
-	dir, err := os.MkdirTemp("", "simlatch-restore-")
-	if err != nil {
-		return fmt.Errorf("making a directory for the snapshot: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "snapshot.db")
-	if err := os.WriteFile(path, database, 0o600); err != nil {
-		return err
-	}
-	if err := readable(ctx, path); err != nil {
-		return err
-	}
-	return w.replace(ctx, func(ctx context.Context) error {
-		if w.database == "" {
-			return w.open(ctx, store.InMemory, path, "")
-		}
-		if err := w.removeFiles(); err != nil {
+	return withFile("snapshot.db", func(path string) error {
+		if err := os.WriteFile(path, database, 0o600); err != nil {
 			return err
 		}
-		file, _ := SQLitePath(w.database)
-		if err := os.WriteFile(file, database, 0o600); err != nil {
+		if err := readable(ctx, path); err != nil {
 			return err
 		}
-		return w.open(ctx, w.database, "", "")
+		return w.replace(ctx, func(ctx context.Context) error {
+			if w.database == "" {
+				return w.open(ctx, store.InMemory, path, "")
+			}
+			if err := w.removeFiles(); err != nil {
+				return err
+			}
+			file, _ := SQLitePath(w.database)
+			if err := os.WriteFile(file, database, 0o600); err != nil {
+				return err
+			}
+			return w.open(ctx, w.database, "", "")
+		})
 	})
 }
 
@@ -217,19 +210,17 @@ func (w *world) removeFiles() error {
 }
 
 // Snapshot copies the database.
-func (w *world) Snapshot(ctx context.Context) ([]byte, error) {
+func (w *world) Snapshot(ctx context.Context) (database []byte, err error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	dir, err := os.MkdirTemp("", "simlatch-snapshot-")
-	if err != nil {
-		return nil, fmt.Errorf("making a directory for the snapshot: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "snapshot.db")
-	if err := w.core.store.Snapshot(ctx, path); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
+	err = withFile("snapshot.db", func(path string) error {
+		if err := w.core.store.Snapshot(ctx, path); err != nil {
+			return err
+		}
+		database, err = os.ReadFile(path)
+		return err
+	})
+	return database, err
 }
 
 // Keep keeps a text with the database.
