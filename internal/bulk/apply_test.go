@@ -534,7 +534,9 @@ func TestPlanFile(t *testing.T) {
 			if _, err := bulk.Open(p, path); err == nil || !strings.Contains(err.Error(), "another process is applying this plan") {
 				t.Errorf("Open of a plan that is open = %v", err)
 			}
-			run.Close()
+			if err := run.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

@@ -70,8 +70,8 @@ func (r *Run) isOpen(q *request) bool {
 	return q.open()
 }
 
-// ErrUntold: the server does not say how requests ended, and there is no
-// listener that it could tell.
+// ErrUntold says that the server does not tell how requests ended, and that there
+// is no listener that it could tell.
 var ErrUntold = errors.New("the server does not say how requests ended; with --listen it tells this command")
 
 // watch asks how the accepted requests stand until each of their rows has ended
