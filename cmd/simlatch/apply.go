@@ -65,6 +65,9 @@ Lifetime licenses cannot be taken back. A plan that assigns them needs
   simlatch apply fleet.plan --yes-lifetime --batch 100 --timeout 2h`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runApply(cmd, o, args[0]) },
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return []string{"plan"}, cobra.ShellCompDirectiveFilterFileExt
+		},
 	}
 	clientFlags(cmd)
 	applyFlags(cmd, &o)

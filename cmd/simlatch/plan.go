@@ -75,6 +75,7 @@ plan then leaves them out.` + onServer,
 func planFlags(cmd *cobra.Command, o *planOptions) {
 	skuFlag(cmd, &o.sku, "the license, by its `SKU`")
 	cmd.Flags().StringVarP(&o.file, "file", "f", "", "CSV `file` with the devices; - is standard input")
+	_ = cmd.MarkFlagFilename("file", "csv") // it is there
 	cmd.Flags().BoolVar(&o.skipBad, "skip-bad", false, "leave out the rows that would not be done")
 }
 

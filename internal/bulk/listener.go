@@ -70,20 +70,20 @@ func pathOf(token string) string { return "/" + token }
 // before is what an earlier run entered, if it did not end in order. A listener
 // whose password we cannot see could not be put back.
 func (r *Run) takePlace(ctx context.Context, before *entry) (*entry, error) {
-	e := &entry{Kind: entryListener}
+	now, err := r.registered(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{Kind: entryListener, Token: uuid.NewString(), Previous: now}
 	if before != nil {
-		e.Token, e.Previous = before.Token, before.Previous // so that late messages find their way
-	} else {
-		e.Token = uuid.NewString()
-		previous, err := r.registered(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if previous != nil && previous.Password == hidden {
-			return nil, fmt.Errorf("the account's listener %s has a password that the server does not show, so it could not be put back afterwards: "+
-				"leave --listen out, and the server is asked how requests stand", previous.URL)
-		}
-		e.Previous = previous
+		e.Token = before.Token // so that late messages find their way
+	}
+	switch {
+	case before != nil && now != nil && now.URL == before.URL: // ours, left behind
+		e.Previous = before.Previous
+	case now != nil && now.Password == hidden:
+		return nil, fmt.Errorf("the account's listener %s has a password that the server does not show, so it could not be put back afterwards: "+
+			"leave --listen out, and the server is asked how requests stand", now.URL)
 	}
 	e.URL = strings.TrimSuffix(r.cfg.ListenerURL, "/") + pathOf(e.Token)
 	return e, r.record(e)

@@ -139,7 +139,10 @@ var verdicts = []struct {
 	{m2m.ErrPolicy, "against the account's policy"},
 }
 
-// Verdict is a code in a few words.
+// refused is the verdict where we have no better words.
+const refused = "refused"
+
+// Verdict is a code in a few words; "refused" where it is none of the documented.
 func Verdict(code, message string) string {
 	e := &m2m.Error{Code: code, Message: message}
 	for _, v := range verdicts {
@@ -147,7 +150,7 @@ func Verdict(code, message string) string {
 			return v.words
 		}
 	}
-	return "refused"
+	return refused
 }
 
 // WriteFile writes the plan: JSON, a row a line. A plan that is being applied is

@@ -88,13 +88,17 @@ func Summarize(results []Result) Summary {
 		if r.Status != StatusFailed {
 			continue
 		}
-		at := slices.IndexFunc(s.Failures, func(c Count) bool { return c.Code == r.Code && c.Verdict == r.Message })
+		what := Verdict(r.Code, r.Message)
+		if what == refused {
+			what = r.Message
+		}
+		at := slices.IndexFunc(s.Failures, func(c Count) bool { return c.Code == r.Code && c.Verdict == what })
 		if at < 0 {
 			if len(s.Failures) == mostFailures {
 				continue // messages may name the device: they would be as many as there are
 			}
 			at = len(s.Failures)
-			s.Failures = append(s.Failures, Count{Code: r.Code, Verdict: r.Message})
+			s.Failures = append(s.Failures, Count{Code: r.Code, Verdict: what})
 		}
 		s.Failures[at].Rows++
 	}
