@@ -19,6 +19,9 @@ import (
 // day.
 const keyAge = 23 * time.Hour
 
+// errOldKey ends the repeating of a request whose key is no longer relied on.
+var errOldKey = errors.New("the request has been under way for a day")
+
 // passing reports whether an error may be gone when the call is made again.
 func passing(err error) bool {
 	var e *m2m.Error
@@ -26,7 +29,7 @@ func passing(err error) bool {
 		return e.Status >= 500 || e.Status == http.StatusTooManyRequests || e.Status == http.StatusRequestTimeout
 	}
 	var certificate *tls.CertificateVerificationError
-	return !errors.As(err, &certificate)
+	return !errors.As(err, &certificate) && !errors.Is(err, errOldKey)
 }
 
 // notSent reports whether a call failed before anything of it was sent, or was
@@ -92,7 +95,7 @@ func (r *Run) finish(ctx context.Context, q *request) error {
 	case !r.simlatch:
 		r.cfg.Notice(fmt.Sprintf("request %d of %d devices was being sent when the last run ended: asking what became of it", q.number, len(q.rows)))
 		return r.deliver(ctx, q, true)
-	case r.cfg.Clock.Now().Sub(q.sent) < keyAge:
+	case !r.keyOld(q):
 		return r.deliver(ctx, q, false)
 	}
 	r.cfg.Notice(fmt.Sprintf("request %d was being sent more than a day ago: asking what became of its devices", q.number))
@@ -103,6 +106,8 @@ func (r *Run) finish(ctx context.Context, q *request) error {
 		return nil // not done: to be sent
 	}, &entry{Kind: entryRefused, Request: q.number})
 }
+
+func (r *Run) keyOld(q *request) bool { return r.cfg.Clock.Now().Sub(q.sent) >= keyAge }
 
 // deliver sends a request until it is accepted or refused; one that is lost may
 // have arrived before. Simlatch takes a repeat under the same key for what it is.
@@ -127,6 +132,8 @@ func (r *Run) deliver(ctx context.Context, q *request, lost bool) error {
 			return r.acceptedAs(q, "")
 		case refusal != nil:
 			return r.refused(ctx, q, refusal)
+		case errors.Is(err, errOldKey):
+			return r.finish(ctx, q)
 		case err != nil:
 			return err
 		default:
@@ -148,6 +155,9 @@ func (r *Run) try(ctx context.Context, q *request) (id string, lost bool, err er
 	}
 	var refusal *m2m.Error
 	err = r.patiently(ctx, "sending", func() (err error) {
+		if r.simlatch && r.keyOld(q) {
+			return errOldKey
+		}
 		id, err = call(ctx, body, m2m.WithIdempotencyKey(q.key), m2m.WithoutRepeat())
 		switch {
 		case err == nil && id != "":
