@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -116,6 +117,9 @@ func openJournal(plan string, replay func(*entry) error) (_ *journal, err error)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
+	if len(text) == 0 {
+		syncDir(path)
+	}
 	whole := bytes.LastIndexByte(text, '\n') + 1
 	n := 0
 	for line := range bytes.Lines(text[:whole]) {
@@ -135,6 +139,15 @@ func openJournal(plan string, replay func(*entry) error) (_ *journal, err error)
 	}
 	_, err = j.f.Seek(int64(whole), io.SeekStart)
 	return j, err
+}
+
+// syncDir has the name of a new file survive a power cut as well, where the
+// system can.
+func syncDir(path string) {
+	if d, err := os.Open(filepath.Dir(path)); err == nil {
+		_ = d.Sync() // some systems cannot sync a directory
+		d.Close()
+	}
 }
 
 // close leaves no empty journal behind.
