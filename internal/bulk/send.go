@@ -98,7 +98,13 @@ func (r *Run) finish(ctx context.Context, q *request) error {
 	case !r.keyOld(q):
 		return r.deliver(ctx, q, false)
 	}
-	r.cfg.Notice(fmt.Sprintf("request %d was being sent more than a day ago: asking what became of its devices", q.number))
+	return r.findOut(ctx, q)
+}
+
+// findOut asks Simlatch what became of the devices of a request whose key is of no
+// use any more. What was not done is to be sent.
+func (r *Run) findOut(ctx context.Context, q *request) error {
+	r.cfg.Notice(fmt.Sprintf("request %d cannot be sent again as the same: asking what became of its devices", q.number))
 	return r.resolve(ctx, q, func(done bool) *entry {
 		if done {
 			return &entry{Kind: entryOutcome, Status: StatusSuccess, Message: "found done; the answer to the request was lost"}
@@ -130,10 +136,10 @@ func (r *Run) deliver(ctx context.Context, q *request, lost bool) error {
 			r.cfg.Notice(fmt.Sprintf("the answer to request %d of %d devices is lost: asking what became of it", q.number, len(q.rows)))
 		case errors.As(err, &refusal) && repeated && isOneOf(refusal, carriedOut):
 			return r.acceptedAs(q, "")
+		case errors.Is(err, errOldKey), errors.Is(err, m2m.ErrKeyReused) && r.simlatch: // sent by another version, in other words
+			return r.findOut(ctx, q)
 		case refusal != nil:
 			return r.refused(ctx, q, refusal)
-		case errors.Is(err, errOldKey):
-			return r.finish(ctx, q)
 		case err != nil:
 			return err
 		default:
