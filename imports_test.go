@@ -14,7 +14,7 @@ import (
 //
 //	4   cmd/simlatch   m2m/m2mtest   tools
 //	3   server
-//	2   api   operator   console   sandbox   provision   carrier   callback   load
+//	2   api   operator   console   sandbox   provision   carrier   callback   load   bulk
 //	1   store → auth
 //	0   license   m2m   operator/client   exchange   recipe
 //
@@ -45,10 +45,11 @@ var mayImport = map[string][]string{
 	},
 
 	"internal/load": {"m2m"},
+	"internal/bulk": {"internal/license", "m2m"},
 
 	"cmd/simlatch": {
 		"internal/server", "internal/store", "internal/auth", "internal/license", "internal/operator/client",
-		"internal/exchange", "internal/load", "m2m",
+		"internal/exchange", "internal/load", "internal/bulk", "m2m",
 	},
 	"m2m/m2mtest": {"internal/server", "m2m"},
 
