@@ -338,16 +338,17 @@ func pendingAmong(q querier, account license.AccountName, held []pair) ([]licens
 }
 
 // A task is leased, or due.
-const insertTasks = `INSERT INTO task (account, request, iccid, phase, carrier_due, lease_end, prior)
-	SELECT $1, request, iccid, 'carrier', NULLIF(carrier_due, 0), lease_end, prior
-	FROM {each $2 request TEXT, iccid TEXT, carrier_due BIGINT, lease_end BIGINT, prior TEXT}`
+const insertTasks = `INSERT INTO task (account, request, iccid, place, phase, carrier_due, lease_end, prior)
+	SELECT $1, request, iccid, place, 'carrier', NULLIF(carrier_due, 0), lease_end, prior
+	FROM {each $2 request TEXT, iccid TEXT, place BIGINT, carrier_due BIGINT, lease_end BIGINT, prior TEXT}`
 
 // createTasks writes a task for each device: as many of each request as there is
 // room for are born leased to the caller, the others are due at once.
 func (a *acceptance) createTasks() ([]license.Accepted, error) {
 	n := len(a.taken)
 	request, iccid, prior := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
-	dueAt, leaseEnd := make([]int64, 0, n), make([]int64, 0, n)
+	place, dueAt, leaseEnd := make([]int64, 0, n), make([]int64, 0, n), make([]int64, 0, n)
+	placed := make([]int, len(a.params))
 	accepted := make([]license.Accepted, len(a.params))
 	for i, p := range a.params {
 		accepted[i] = license.Accepted{ID: p.Request.ID, Tasks: make([]license.Task, 0, min(max(p.Room, 0), len(p.Request.Devices)))}
@@ -356,19 +357,20 @@ func (a *acceptance) createTasks() ([]license.Accepted, error) {
 		p, to := &a.params[t.request], &accepted[t.request]
 		r := p.Request
 		due, end := micros(r.At), int64(0)
+		placed[t.request]++
 		if len(to.Tasks) < p.Room {
 			due, end = 0, micros(p.LeaseUntil)
 			to.Tasks = append(to.Tasks, license.Task{
 				Request: r.ID, Account: r.Account, SKU: r.SKU, Action: r.Action,
-				Device: t.device, At: r.At, Lease: 1, Until: p.LeaseUntil,
+				Device: t.device, At: r.At, Place: placed[t.request], Lease: 1, Until: p.LeaseUntil,
 			})
 		} else {
 			to.More = true
 		}
 		request, iccid, prior = append(request, string(r.ID)), append(iccid, string(t.device.ICCID)), append(prior, t.prior)
-		dueAt, leaseEnd = append(dueAt, due), append(leaseEnd, end)
+		place, dueAt, leaseEnd = append(place, int64(placed[t.request])), append(dueAt, due), append(leaseEnd, end)
 	}
-	_, err := a.tx.exec(insertTasks, string(a.account), list{request, iccid, dueAt, leaseEnd, prior})
+	_, err := a.tx.exec(insertTasks, string(a.account), list{request, iccid, place, dueAt, leaseEnd, prior})
 	return accepted, err
 }
 

@@ -56,16 +56,12 @@ func (s *Store) SettleTasks(ctx context.Context, p license.SettleParams) (settle
 	if len(p.Outcomes) == 0 {
 		return license.Settled{}, nil
 	}
-	byAccount := map[license.AccountName][]license.Outcome{}
-	for _, o := range p.Outcomes {
-		byAccount[o.Task.Account] = append(byAccount[o.Task.Account], o)
-	}
-	// One order of accounts for all nodes, so that they cannot deadlock.
-	accounts := slices.Sorted(maps.Keys(byAccount))
-	err = s.write(ctx, accounts[0], len(p.Outcomes), func(tx *tx) error {
+	accounts, parts := byAccount(p.Outcomes, func(o *license.Outcome) license.AccountName { return o.Task.Account })
+	err = s.trusting(ctx, accounts[0], len(p.Outcomes), func(tx *tx, trust bool) error {
 		settled = license.Settled{}
 		for _, account := range accounts {
-			st := newSettlement(tx, p, account, byAccount[account])
+			st := newSettlement(tx, p, account, parts[account])
+			st.trust = trust
 			if err := st.run(&settled); err != nil {
 				return err
 			}
@@ -83,6 +79,7 @@ type settlement struct {
 	tx      *tx
 	p       license.SettleParams
 	account license.AccountName
+	trust   bool               // that all leases stand
 	given   []*license.Outcome // one for each task, in the order of their keys
 	won     []wonTask          // those whose lease still stood, in the same order
 }
@@ -156,6 +153,7 @@ func (st *settlement) run(settled *license.Settled) error {
 		return err
 	}
 	settled.Counted += len(st.won)
+	settled.Callbacks = slices.Grow(settled.Callbacks, len(st.won))
 	for i := range st.won {
 		switch w := &st.won[i]; {
 		case w.phase != license.PhaseListener:
@@ -174,21 +172,12 @@ func (st *settlement) settle() (lines []posting, err error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := st.rows(moves)
-	if !slices.ContainsFunc(st.given, needsAnswer) {
-		all, err := st.tx.all(settleTasks, rows, func() (err error) {
-			st.won = st.won[:0]
-			for i, o := range st.given {
-				st.won = append(st.won, wonTask{Outcome: o, move: moves[i], lease: o.Task.Lease + 1})
-			}
-			lines, err = st.requests()
-			return err
-		}, string(st.account), micros(st.p.Now))
-		if all || err != nil {
-			return lines, err
-		}
+	if st.trust && !slices.ContainsFunc(st.given, needsAnswer) {
+		err = st.all(moves)
+	} else {
+		err = st.tasks(moves)
 	}
-	if err := st.tasks(moves, rows); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return st.requests()
@@ -198,7 +187,8 @@ func (w *wonTask) callback() license.Callback {
 	t := w.Task
 	return license.Callback{
 		Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
-		OK: w.Verdict == license.Done, Code: clean(w.Code, maxCode), Comment: clean(w.Comment, maxComment), Lease: w.lease, Until: w.until,
+		OK: w.Verdict == license.Done, Code: clean(w.Code, maxCode), Comment: clean(w.Comment, maxComment),
+		Place: t.Place, Lease: w.lease, Until: w.until,
 	}
 }
 
@@ -221,6 +211,46 @@ const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, ca
 		ended = excluded.ended
 	WHERE task.lease = excluded.lease AND task.phase IN ('carrier', 'stuck')
 	RETURNING request, iccid, lease, prior`
+
+// settleRun does the same to tasks that lie next to each other.
+const settleRun = `UPDATE task SET phase = $6, carrier_due = NULL, listener_due = NULLIF(CAST($7 AS BIGINT), 0), lease_end = $8,
+		lease = lease + 1, attempt = 0, outcome = $9, code = $10, comment = $11, settled = $12, ended = $13
+	WHERE account = $1 AND request = $2 AND iccid BETWEEN $3 AND $4 AND lease = $5 AND phase IN ('carrier', 'stuck')`
+
+// all moves the tasks on, all of which end.
+func (st *settlement) all(moves []move) error {
+	runs, rest := runsOf(len(st.given), func(i int) bool {
+		a, b := st.given[i-1], st.given[i]
+		return a.Task.Request == b.Task.Request && a.Task.Place > 0 && a.Task.Place+1 == b.Task.Place &&
+			a.Task.Lease == b.Task.Lease && a.Verdict == b.Verdict && a.Code == b.Code && a.Comment == b.Comment &&
+			moves[i-1] == moves[i]
+	})
+	for _, r := range runs {
+		o, m := st.given[r.from], moves[r.from]
+		ended := int64(0)
+		if m.phase == license.PhaseEnded {
+			ended = micros(st.p.Now)
+		}
+		err := st.tx.whole(r.to-r.from, settleRun, string(st.account), string(o.Task.Request),
+			string(o.Task.Device.ICCID), string(st.given[r.to-1].Task.Device.ICCID), o.Task.Lease,
+			string(m.phase), micros(m.due), micros(m.until), o.Verdict.String(),
+			clean(o.Code, maxCode), clean(o.Comment, maxComment), micros(st.p.Now), ended)
+		if err != nil {
+			return err
+		}
+	}
+	if len(rest) > 0 {
+		err := st.tx.all(settleTasks, st.rows(pick(st.given, rest), pick(moves, rest)), string(st.account), micros(st.p.Now))
+		if err != nil {
+			return err
+		}
+	}
+	st.won = make([]wonTask, len(st.given))
+	for i, o := range st.given {
+		st.won[i] = wonTask{Outcome: o, move: moves[i], lease: o.Task.Lease + 1}
+	}
+	return nil
+}
 
 const removeTask = `DELETE FROM task WHERE account = $1 AND request = $2 AND iccid = $3`
 
@@ -284,12 +314,12 @@ func needsAnswer(o *license.Outcome) bool {
 }
 
 // rows is the list of settleTasks.
-func (st *settlement) rows(moves []move) list {
-	n := len(st.given)
+func (st *settlement) rows(given []*license.Outcome, moves []move) list {
+	n := len(given)
 	request, iccid, phase := make([]string, n), make([]string, n), make([]string, n)
 	outcome, code, comment := make([]string, n), make([]string, n), make([]string, n)
 	lease, carrierDue, listenerDue, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
-	for i, o := range st.given {
+	for i, o := range given {
 		m := &moves[i]
 		request[i], iccid[i], lease[i] = string(o.Task.Request), string(o.Task.Device.ICCID), o.Task.Lease
 		phase[i], leaseEnd[i] = string(m.phase), micros(m.until)
@@ -307,7 +337,7 @@ func (st *settlement) rows(moves []move) list {
 }
 
 // tasks moves the tasks on, and learns which outcomes count.
-func (st *settlement) tasks(moves []move, rows list) (err error) {
+func (st *settlement) tasks(moves []move) (err error) {
 	var inserted []taskKey
 	next := 0
 	st.won, err = collect(st.tx, func(scan func(...any) error) (w wonTask, err error) {
@@ -323,7 +353,7 @@ func (st *settlement) tasks(moves []move, rows list) (err error) {
 			inserted = append(inserted, key)
 		}
 		return w, nil
-	}, settleTasks, string(st.account), micros(st.p.Now), rows)
+	}, settleTasks, string(st.account), micros(st.p.Now), st.rows(st.given, moves))
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
@@ -35,41 +34,6 @@ func (t *tx) exec(text string, args ...any) (int64, error) {
 		return 0, t.note(err)
 	}
 	return result.RowsAffected()
-}
-
-// all runs an update by key of all rows of a list, and then, which may tell that
-// a row was inserted instead by breaking a rule of the schema. It reports whether
-// every row was written; if not, nothing was done, and what the update returns
-// must say which rows were. On PostgreSQL it does nothing: what SQLite returns, it
-// keeps in a table of its own until the last row, which costs half as much again
-// as the update.
-func (t *tx) all(text string, rows list, then func() error, args ...any) (bool, error) {
-	if !t.dialect.slowReturning {
-		return false, nil
-	}
-	update, _, _ := strings.Cut(text, "RETURNING")
-	if _, err := t.exec(`SAVEPOINT every`); err != nil {
-		return false, err
-	}
-	n, err := t.exec(update, append(args, rows)...)
-	done := err == nil && n == int64(rows.rows())
-	if done {
-		err = then()
-	}
-	if t.broken != nil {
-		return false, t.broken
-	}
-	if err != nil || !done {
-		if _, err := t.exec(`ROLLBACK TO every`); err != nil {
-			return false, err
-		}
-		done = false
-	}
-	if err != nil && !t.dialect.constraint(err) {
-		return false, err
-	}
-	_, err = t.exec(`RELEASE every`)
-	return done, err
 }
 
 func (t *tx) engine() *dialect { return t.dialect }
