@@ -35,7 +35,13 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 		return license.Accepted{}, s.failed("checking devices", s.refuse(s.reader(ctx), &r))
 	}
 	p.Request = &r
-	accepted, err = s.combiner.accept(ctx, p)
+	var together *block
+	if r.Action == license.Assign && len(r.Devices) >= leastBlock {
+		if together, err = s.block(ctx, r.Account, r.Devices); err != nil {
+			return license.Accepted{}, s.failed("reading SIMs", err)
+		}
+	}
+	accepted, err = s.combiner.accept(ctx, p, together)
 	if errors.Is(err, errNotAll) {
 		// Which device is at fault is found out of the writer's time. Should
 		// nothing be wrong any more, one was held when it counted.
@@ -61,14 +67,15 @@ type acceptance struct {
 	tx      *tx
 	account license.AccountName
 	params  []license.AcceptParams
+	block   *block  // of a request that is alone; may be nil
 	taken   []taken // the devices of all, sorted by ICCID
 }
 
 // acceptTogether accepts several requests, or none of them: errApart says that
 // one is not like the others, and anything else that is refused is of one of
 // them, which it does not tell.
-func acceptTogether(tx *tx, params []license.AcceptParams) ([]license.Accepted, error) {
-	a := acceptance{tx: tx, account: params[0].Request.Account, params: params}
+func acceptTogether(tx *tx, params []license.AcceptParams, b *block) ([]license.Accepted, error) {
+	a := acceptance{tx: tx, account: params[0].Request.Account, params: params, block: b}
 	for i := range params {
 		if params[i].IdempotencyKey == "" {
 			continue
@@ -215,6 +222,9 @@ const takeSIMs = `INSERT INTO sim (account, iccid, sku, request, imei, state, ge
 func (a *acceptance) takeForAssign(want []taken) error {
 	if len(want) == 0 {
 		return nil
+	}
+	if a.block != nil {
+		return a.takeBlock(want)
 	}
 	iccid, sku, request := make([]string, len(want)), make([]string, len(want)), make([]string, len(want))
 	for i, w := range want {

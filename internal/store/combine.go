@@ -45,6 +45,7 @@ type gathering struct {
 type waiter struct {
 	ctx      context.Context
 	params   license.AcceptParams
+	block    *block // its SIMs, if they are one
 	accepted license.Accepted
 	err      error
 	done     chan struct{} // closed when accepted or err is set
@@ -53,10 +54,10 @@ type waiter struct {
 
 // accept accepts one request, alone or in company. The error is errNotAll, or
 // as Accept's.
-func (c *combiner) accept(ctx context.Context, p license.AcceptParams) (license.Accepted, error) {
+func (c *combiner) accept(ctx context.Context, p license.AcceptParams, b *block) (license.Accepted, error) {
 	account := p.Request.Account
-	w := &waiter{ctx: ctx, params: p, done: make(chan struct{}), turn: make(chan struct{})}
-	if len(p.Request.Devices) > combineMost {
+	w := &waiter{ctx: ctx, params: p, block: b, done: make(chan struct{}), turn: make(chan struct{})}
+	if len(p.Request.Devices) > combineMost || b != nil {
 		c.settle(ctx, []*waiter{w})
 		return w.accepted, w.err
 	}
@@ -227,7 +228,7 @@ func (c *combiner) transact(ctx context.Context, batch []*waiter) (accepted []li
 		weight += len(w.params.Request.Devices)
 	}
 	err = c.s.write(ctx, params[0].Request.Account, weight, func(tx *tx) (err error) {
-		accepted, err = acceptTogether(tx, params)
+		accepted, err = acceptTogether(tx, params, batch[0].block)
 		return err
 	})
 	return accepted, err

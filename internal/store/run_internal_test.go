@@ -1,13 +1,31 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
+
+	"github.com/simlatch/simlatch/internal/license"
 )
 
-// All tests of this package write runs of two, so that those with few devices
-// write runs at all.
-func init() { leastRun = 2 }
+// All tests of this package write runs of two and look for blocks of three, so
+// that those with few devices write any at all.
+func init() { leastRun, leastBlock = 2, 3 }
+
+// AcceptAfter accepts a request whose SIMs are read before something else is done.
+func (s *Store) AcceptAfter(ctx context.Context, p license.AcceptParams, meanwhile func()) (bool, error) {
+	b, err := s.block(ctx, p.Request.Account, p.Request.Devices)
+	if err != nil {
+		return false, err
+	}
+	meanwhile()
+	_, err = s.combiner.accept(ctx, p, b)
+	if errors.Is(err, errNotAll) {
+		err = license.ErrHeld
+	}
+	return b != nil, err
+}
 
 func TestRunsOf(t *testing.T) {
 	for _, test := range []struct {
