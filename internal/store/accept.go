@@ -355,21 +355,18 @@ const insertTasks = `INSERT INTO task (account, request, iccid, place, phase, ca
 // createTasks writes a task for each device: as many of each request as there is
 // room for are born leased to the caller, the others are due at once.
 func (a *acceptance) createTasks() ([]license.Accepted, error) {
-	n := len(a.taken)
-	request, iccid, prior := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
-	place, dueAt, leaseEnd := make([]int64, 0, n), make([]int64, 0, n), make([]int64, 0, n)
-	placed := make([]int, len(a.params))
 	accepted := make([]license.Accepted, len(a.params))
 	for i, p := range a.params {
 		accepted[i] = license.Accepted{ID: p.Request.ID, Tasks: make([]license.Task, 0, min(max(p.Room, 0), len(p.Request.Devices)))}
 	}
-	for _, t := range a.taken {
+	place := make([]int64, len(a.taken))
+	placed := make([]int, len(a.params))
+	for i, t := range a.taken {
 		p, to := &a.params[t.request], &accepted[t.request]
 		r := p.Request
-		due, end := micros(r.At), int64(0)
 		placed[t.request]++
+		place[i] = int64(placed[t.request])
 		if len(to.Tasks) < p.Room {
-			due, end = 0, micros(p.LeaseUntil)
 			to.Tasks = append(to.Tasks, license.Task{
 				Request: r.ID, Account: r.Account, SKU: r.SKU, Action: r.Action,
 				Device: t.device, At: r.At, Place: placed[t.request], Lease: 1, Until: p.LeaseUntil,
@@ -377,11 +374,55 @@ func (a *acceptance) createTasks() ([]license.Accepted, error) {
 		} else {
 			to.More = true
 		}
-		request, iccid, prior = append(request, string(r.ID)), append(iccid, string(t.device.ICCID)), append(prior, t.prior)
-		place, dueAt, leaseEnd = append(place, int64(placed[t.request])), append(dueAt, due), append(leaseEnd, end)
+	}
+	if len(a.params) == 1 && a.params[0].Request.Action == license.Assign {
+		return accepted, a.insertAlike(place, len(accepted[0].Tasks))
+	}
+	return accepted, a.insertTasks(place)
+}
+
+// insertTasks writes the tasks of all requests.
+func (a *acceptance) insertTasks(place []int64) error {
+	n := len(a.taken)
+	request, iccid, prior := make([]string, n), make([]string, n), make([]string, n)
+	dueAt, leaseEnd := make([]int64, n), make([]int64, n)
+	for i, t := range a.taken {
+		p := &a.params[t.request]
+		request[i], iccid[i], prior[i] = string(p.Request.ID), string(t.device.ICCID), t.prior
+		if int(place[i]) <= p.Room {
+			leaseEnd[i] = micros(p.LeaseUntil)
+		} else {
+			dueAt[i] = micros(p.Request.At)
+		}
 	}
 	_, err := a.tx.exec(insertTasks, string(a.account), list{request, iccid, place, dueAt, leaseEnd, prior})
-	return accepted, err
+	return err
+}
+
+const insertTasksOf = `INSERT INTO task (account, request, iccid, place, phase, carrier_due, lease_end)
+	SELECT $1, $2, iccid, place, 'carrier', NULLIF(CAST($3 AS BIGINT), 0), $4 FROM {each $5 iccid TEXT, place BIGINT}`
+
+// insertAlike writes the tasks of the one request, an assign, of which so many are
+// leased: what they have in common travels once.
+func (a *acceptance) insertAlike(place []int64, leased int) error {
+	p, all := a.params[0], iccids(a.taken)
+	for _, part := range []struct {
+		from, to      int
+		due, leaseEnd int64
+	}{
+		{0, leased, 0, micros(p.LeaseUntil)},
+		{leased, len(all), micros(p.Request.At), 0},
+	} {
+		if part.from == part.to {
+			continue
+		}
+		_, err := a.tx.exec(insertTasksOf, string(a.account), string(p.Request.ID), part.due, part.leaseEnd,
+			list{strs(all[part.from:part.to]), place[part.from:part.to]})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const reservePool = `UPDATE pool SET reserved = reserved + $3

@@ -10,8 +10,8 @@ import (
 // leastBlock is how many SIMs are worth a look for a block. Tests have fewer.
 var leastBlock = combineMost + 1
 
-// blockBatch is how many SIMs are read at once to find a block.
-const blockBatch = 500
+// blockBatch is the most SIMs that are read at once to find a block.
+const blockBatch = 4000
 
 // A block is the SIMs of a large request where they lie next to each other in the
 // inventory, as the SIMs of one delivery do: they can be taken as a range. It is
@@ -25,10 +25,10 @@ const selectBlock = `SELECT iccid, imei, mdn, number FROM sim
 	WHERE account = $1 AND iccid BETWEEN $2 AND $3 ORDER BY iccid LIMIT $4`
 
 // block finds the SIMs of a request if they are a block; nil where they are not.
-// It reads a few, and then a batch at a time, so that finding out costs little.
+// It reads a few, and then ever more at a time, so that finding out costs little.
 func (s *Store) block(ctx context.Context, account license.AccountName, wanted []license.Device) (*block, error) {
 	b := &block{devices: make([]license.Device, 0, len(wanted))}
-	for size := leastRun; len(b.devices) < len(wanted); size = blockBatch {
+	for size := leastRun; len(b.devices) < len(wanted); size = min(8*size, blockBatch) {
 		// From the last of those before, so that nothing can lie between.
 		from := max(0, len(b.devices)-1)
 		part := wanted[from:min(from+size, len(wanted))]
