@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 
 	"github.com/simlatch/simlatch/internal/license"
 )
@@ -60,15 +59,22 @@ const takeBlock = `UPDATE sim SET sku = $5, request = $6
 	WHERE account = $1 AND iccid BETWEEN $2 AND $3 AND number <= $4 AND sku = '' AND state = 'active' AND generation = '4G'`
 
 // takeBlock gives the SKU to each SIM of a block, if all are free and eligible.
-func (a *acceptance) takeBlock(want []taken) error {
+func (a *acceptance) takeBlock(want []taken) step {
 	r, devices := a.params[0].Request, a.block.devices
-	err := a.tx.whole(len(want), takeBlock, string(a.account), string(devices[0].ICCID), string(devices[len(devices)-1].ICCID),
-		a.block.newest, string(r.SKU), string(r.ID))
-	if errors.Is(err, errTorn) {
-		err = errNotAll
+	return step{
+		text: takeBlock,
+		args: []any{
+			string(a.account), string(devices[0].ICCID), string(devices[len(devices)-1].ICCID),
+			a.block.newest, string(r.SKU), string(r.ID),
+		},
+		check: func(n int64) error {
+			if n != int64(len(want)) {
+				return errNotAll
+			}
+			for i := range want {
+				want[i].device = devices[i]
+			}
+			return nil
+		},
 	}
-	for i := range want {
-		want[i].device = devices[i]
-	}
-	return err
 }

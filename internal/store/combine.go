@@ -189,7 +189,7 @@ func (c *combiner) settle(ctx context.Context, batch []*waiter) {
 			w.finish(license.Accepted{}, err)
 		}
 	default:
-		if !errors.Is(err, errApart) && !errors.Is(err, errNotAll) && !errors.Is(err, license.ErrInsufficient) &&
+		if !errors.Is(err, errApart) && !errors.Is(err, errReplay) && !errors.Is(err, errNotAll) && !errors.Is(err, license.ErrInsufficient) &&
 			!errors.Is(err, license.ErrKeyReused) {
 			c.s.log.Warn("a batch of requests is accepted one by one", "requests", len(batch), "error", err)
 		}
@@ -231,5 +231,12 @@ func (c *combiner) transact(ctx context.Context, batch []*waiter) (accepted []li
 		accepted, err = acceptTogether(tx, params, batch[0].block)
 		return err
 	})
+	if errors.Is(err, errReplay) && len(batch) == 1 {
+		accepted = []license.Accepted{{ID: params[0].Request.ID, Replay: true, More: true}}
+		err = nil
+		if c.s.dialect.confirm != "" {
+			err = c.s.write(ctx, params[0].Request.Account, 1, (*tx).confirm)
+		}
+	}
 	return accepted, err
 }

@@ -204,6 +204,19 @@ func (c *conn) QueryContext(caller context.Context, text string, args []driver.N
 	return &answer{Rows: inner, conn: c, caller: caller, ctx: ctx, cancel: cancel}, nil
 }
 
+// together sends a batch and has its answers read.
+func (c *conn) together(caller context.Context, batch *pgx.Batch, read func(pgx.BatchResults) error) error {
+	ctx, cancel := context.WithTimeout(caller, c.from.limit)
+	defer cancel()
+	results := c.Conn.Conn().SendBatch(ctx, batch)
+	err := read(results)
+	// What follows a failure fails as well.
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	return c.judge(caller, ctx, err)
+}
+
 // An answer is the rows of a query, within its time.
 type answer struct {
 	driver.Rows

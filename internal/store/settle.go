@@ -34,10 +34,7 @@ const insertPosting = `INSERT INTO posting (account, request, number, sku, kind,
 	SELECT $1, request, number, sku, kind, units, time
 	FROM {each $2 request TEXT, number BIGINT, sku TEXT, kind TEXT, units BIGINT, time BIGINT}`
 
-func insertPostings(tx *tx, account license.AccountName, lines []posting) error {
-	if len(lines) == 0 {
-		return nil
-	}
+func insertPostings(account license.AccountName, lines []posting) step {
 	n := len(lines)
 	request, sku, kind := make([]string, n), make([]string, n), make([]string, n)
 	number, units, at := make([]int64, n), make([]int64, n), make([]int64, n)
@@ -45,8 +42,7 @@ func insertPostings(tx *tx, account license.AccountName, lines []posting) error 
 		request[i], sku[i], kind[i] = string(l.request), string(l.sku), l.kind
 		number[i], units[i], at[i] = l.number, int64(l.units), micros(l.at)
 	}
-	_, err := tx.exec(insertPosting, string(account), list{request, number, sku, kind, units, at})
-	return err
+	return step{text: insertPosting, args: []any{string(account), list{request, number, sku, kind, units, at}}}
 }
 
 // SettleTasks writes down what the carrier said: licenses are posted, voided or
@@ -149,9 +145,6 @@ func (st *settlement) run(settled *license.Settled) error {
 	if err := st.sims(); err != nil {
 		return err
 	}
-	if err := insertPostings(st.tx, st.account, lines); err != nil {
-		return err
-	}
 	settled.Counted += len(st.won)
 	settled.Callbacks = slices.Grow(settled.Callbacks, len(st.won))
 	for i := range st.won {
@@ -163,7 +156,7 @@ func (st *settlement) run(settled *license.Settled) error {
 			settled.Callbacks = append(settled.Callbacks, w.callback())
 		}
 	}
-	return st.pools(lines)
+	return st.book(lines)
 }
 
 // settle writes the tasks and counts them in their requests.
@@ -489,8 +482,11 @@ func (st *settlement) sims() error {
 const movePool = `UPDATE pool SET reserved = reserved + $3, assigned = assigned + $4
 	WHERE account = $1 AND sku = $2`
 
-// pools moves the balances by what the lines of the ledger say.
-func (st *settlement) pools(lines []posting) error {
+// book writes the lines of the ledger, and moves the balances by what they say.
+func (st *settlement) book(lines []posting) error {
+	if len(lines) == 0 {
+		return nil
+	}
 	type move struct{ reserved, assigned int }
 	moves := map[license.SKU]move{}
 	for _, l := range lines {
@@ -506,11 +502,10 @@ func (st *settlement) pools(lines []posting) error {
 		}
 		moves[l.sku] = m
 	}
+	steps := []step{insertPostings(st.account, lines)}
 	for _, sku := range slices.Sorted(maps.Keys(moves)) {
 		m := moves[sku]
-		if _, err := st.tx.exec(movePool, string(st.account), string(sku), m.reserved, m.assigned); err != nil {
-			return err
-		}
+		steps = append(steps, step{text: movePool, args: []any{string(st.account), string(sku), m.reserved, m.assigned}})
 	}
-	return nil
+	return st.tx.together(steps...)
 }
