@@ -99,11 +99,16 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 func openConns(config *pgx.ConnConfig, conns int, limit time.Duration, bounded bool, era *atomic.Uint64) *sql.DB {
 	config = config.Copy()
 	if bounded {
-		for name, value := range map[string]time.Duration{
-			"statement_timeout": statementTimeout, "idle_in_transaction_session_timeout": idleTimeout,
+		for name, value := range map[string]string{
+			"statement_timeout":                   milliseconds(statementTimeout),
+			"idle_in_transaction_session_timeout": milliseconds(idleTimeout),
+			// Every short statement has an index and one right plan, which no
+			// statistics, stale or missing, should talk the planner out of, nor make
+			// it think of anew.
+			"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan",
 		} {
 			if config.RuntimeParams[name] == "" {
-				config.RuntimeParams[name] = milliseconds(value)
+				config.RuntimeParams[name] = value
 			}
 		}
 	}
