@@ -30,9 +30,6 @@ const (
 	combineMost = 100
 	// combineTotal bounds the devices of one shared transaction.
 	combineTotal = 500
-	// combineRunning is how many transactions of one account run at once, so
-	// that one is prepared while another is on its way to the disk.
-	combineRunning = 2
 )
 
 // gathering is the small requests of one account.
@@ -89,7 +86,7 @@ func (c *combiner) join(account license.AccountName, w *waiter) *gathering {
 		c.of[account] = g
 	}
 	g.waiting = append(g.waiting, w)
-	if g.running < combineRunning {
+	if g.running < c.s.dialect.running {
 		g.running++
 		close(w.turn)
 	}

@@ -62,20 +62,18 @@ func deliveryKey(d *license.Delivery) taskKey {
 func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []license.Delivery, trust bool) error {
 	given := inOrder(ends, deliveryKey, func(d *license.Delivery) int64 { return d.Callback.Lease })
 	won := given
-	var err error
+	var steps []step
 	// Only of what ended do the counts of the request tell that its task was there.
 	if trust && !slices.ContainsFunc(given, func(d *license.Delivery) bool { return d.Verdict == license.Again }) {
-		err = finishAll(tx, account, given, now)
+		steps = finishAll(tx, account, given, now)
 	} else {
-		won, err = finishSome(tx, account, given, finishRows(given, now))
+		var err error
+		if won, err = finishSome(tx, account, given, finishRows(given, now)); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = countRequestEnds(tx, account, won)
-	}
-	if err != nil {
-		return err
-	}
-	return insertFailures(tx, account, won)
+	steps = append(steps, countRequestEnds(account, won)...)
+	return tx.together(append(steps, insertFailures(account, won)...)...)
 }
 
 // finishRun does what finishTasks does to tasks that lie next to each other and
@@ -85,7 +83,7 @@ const finishRun = `UPDATE task SET phase = 'ended', listener_due = NULL, lease_e
 	WHERE account = $1 AND request = $2 AND iccid BETWEEN $3 AND $4 AND lease = $5 AND phase = 'listener'`
 
 // finishAll writes the ends of callbacks, none of which is sent again.
-func finishAll(tx *tx, account license.AccountName, given []*license.Delivery, now time.Time) error {
+func finishAll(tx *tx, account license.AccountName, given []*license.Delivery, now time.Time) (steps []step) {
 	runs, rest := runsOf(len(given), func(i int) bool {
 		a, b := given[i-1], given[i]
 		return a.Callback.Request == b.Callback.Request && a.Callback.Place > 0 && a.Callback.Place+1 == b.Callback.Place &&
@@ -101,17 +99,14 @@ func finishAll(tx *tx, account license.AccountName, given []*license.Delivery, n
 		for i := range latency {
 			latency[i] = given[r.from+i].Latency.Microseconds()
 		}
-		err := tx.whole(len(latency), finishRun, string(account), string(d.Callback.Request),
+		steps = append(steps, whole(len(latency), finishRun, string(account), string(d.Callback.Request),
 			string(d.Callback.Device.ICCID), string(given[r.to-1].Callback.Device.ICCID), d.Callback.Lease,
-			attempt, d.Status, micros(now), d.Callback.Place-1, list{latency})
-		if err != nil {
-			return err
-		}
+			attempt, d.Status, micros(now), d.Callback.Place-1, list{latency}))
 	}
-	if len(rest) == 0 {
-		return nil
+	if len(rest) > 0 {
+		steps = append(steps, tx.all(finishTasks, finishRows(pick(given, rest), now), string(account)))
 	}
-	return tx.all(finishTasks, finishRows(pick(given, rest), now), string(account))
+	return steps
 }
 
 // finishSome writes the ends of those callbacks whose lease still stands, and
@@ -167,7 +162,7 @@ func finishRows(given []*license.Delivery, now time.Time) list {
 }
 
 // countRequestEnds counts the callbacks that ended in their requests' rows.
-func countRequestEnds(tx *tx, account license.AccountName, won []*license.Delivery) error {
+func countRequestEnds(account license.AccountName, won []*license.Delivery) []step {
 	ends := map[license.RequestID]int64{}
 	for _, d := range won {
 		if d.Verdict != license.Again {
@@ -182,12 +177,11 @@ func countRequestEnds(tx *tx, account license.AccountName, won []*license.Delive
 	for i, id := range ids {
 		n[i] = ends[id]
 	}
-	_, err := count(tx, countEnds, string(account), list{strs(ids), n})
-	return err
+	return []step{{text: countEnds, row: unread, args: []any{string(account), list{strs(ids), n}}}}
 }
 
 // insertFailures keeps the attempts that failed, of the tasks that were won.
-func insertFailures(tx *tx, account license.AccountName, won []*license.Delivery) error {
+func insertFailures(account license.AccountName, won []*license.Delivery) []step {
 	var request, iccid, answer []string
 	var round, number, at, status, latency []int64
 	for _, d := range won {
@@ -203,8 +197,9 @@ func insertFailures(tx *tx, account license.AccountName, won []*license.Delivery
 	if len(request) == 0 {
 		return nil
 	}
-	_, err := tx.exec(insertAttempts, string(account), list{request, iccid, round, number, at, status, latency, answer})
-	return err
+	return []step{{text: insertAttempts, args: []any{
+		string(account), list{request, iccid, round, number, at, status, latency, answer},
+	}}}
 }
 
 // How many bytes are kept of what others say.

@@ -72,35 +72,27 @@ func pick[T any](list []T, at []int) []T {
 	return picked
 }
 
-// all runs an update by key that must write every row of its list, or fails with
-// errTorn. What SQLite returns, it keeps in a table of its own until the last row,
-// which costs half as much again as the update; there the rows are counted
-// without.
-func (t *tx) all(text string, rows list, args ...any) error {
-	var n int64
-	var err error
-	if args = append(args, rows); t.dialect.slowReturning {
-		update, _, _ := strings.Cut(text, "RETURNING")
-		n, err = t.exec(update, args...)
+// all is an update by key that writes every row of its list, or fails with errTorn.
+// What SQLite returns, it keeps in a table of its own until the last row, which
+// costs half as much again as the update; there the rows are counted without.
+func (t *tx) all(text string, rows list, args ...any) step {
+	st := whole(rows.rows(), text, append(args, rows)...)
+	if t.dialect.slowReturning {
+		st.text, _, _ = strings.Cut(text, "RETURNING")
 	} else {
-		var returned int
-		returned, err = count(t, text, args...)
-		n = int64(returned)
+		st.row = unread
 	}
-	if err == nil && n != int64(rows.rows()) {
-		err = errTorn
-	}
-	return err
+	return st
 }
 
-// whole runs an update of a run that must write so many rows, or fails with
-// errTorn.
-func (t *tx) whole(rows int, text string, args ...any) error {
-	n, err := t.exec(text, args...)
-	if err == nil && n != int64(rows) {
-		err = errTorn
-	}
-	return err
+// whole is an update that writes so many rows, or fails with errTorn.
+func whole(rows int, text string, args ...any) step {
+	return step{text: text, args: args, check: func(n int64) error {
+		if n != int64(rows) {
+			return errTorn
+		}
+		return nil
+	}}
 }
 
 // byAccount parts a list by account. Accounts are in one order for all nodes, so

@@ -165,15 +165,13 @@ func (st *settlement) settle() (lines []posting, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var steps []step
 	if st.trust && !slices.ContainsFunc(st.given, needsAnswer) {
-		err = st.all(moves)
-	} else {
-		err = st.tasks(moves)
-	}
-	if err != nil {
+		steps = st.all(moves)
+	} else if err := st.tasks(moves); err != nil {
 		return nil, err
 	}
-	return st.requests()
+	return lines, st.tx.together(append(steps, st.requests(&lines)...)...)
 }
 
 func (w *wonTask) callback() license.Callback {
@@ -211,7 +209,7 @@ const settleRun = `UPDATE task SET phase = $6, carrier_due = NULL, listener_due 
 	WHERE account = $1 AND request = $2 AND iccid BETWEEN $3 AND $4 AND lease = $5 AND phase IN ('carrier', 'stuck')`
 
 // all moves the tasks on, all of which end.
-func (st *settlement) all(moves []move) error {
+func (st *settlement) all(moves []move) (steps []step) {
 	runs, rest := runsOf(len(st.given), func(i int) bool {
 		a, b := st.given[i-1], st.given[i]
 		return a.Task.Request == b.Task.Request && a.Task.Place > 0 && a.Task.Place+1 == b.Task.Place &&
@@ -224,25 +222,20 @@ func (st *settlement) all(moves []move) error {
 		if m.phase == license.PhaseEnded {
 			ended = micros(st.p.Now)
 		}
-		err := st.tx.whole(r.to-r.from, settleRun, string(st.account), string(o.Task.Request),
+		steps = append(steps, whole(r.to-r.from, settleRun, string(st.account), string(o.Task.Request),
 			string(o.Task.Device.ICCID), string(st.given[r.to-1].Task.Device.ICCID), o.Task.Lease,
 			string(m.phase), micros(m.due), micros(m.until), o.Verdict.String(),
-			clean(o.Code, maxCode), clean(o.Comment, maxComment), micros(st.p.Now), ended)
-		if err != nil {
-			return err
-		}
+			clean(o.Code, maxCode), clean(o.Comment, maxComment), micros(st.p.Now), ended))
 	}
 	if len(rest) > 0 {
-		err := st.tx.all(settleTasks, st.rows(pick(st.given, rest), pick(moves, rest)), string(st.account), micros(st.p.Now))
-		if err != nil {
-			return err
-		}
+		rows := st.rows(pick(st.given, rest), pick(moves, rest))
+		steps = append(steps, st.tx.all(settleTasks, rows, string(st.account), micros(st.p.Now)))
 	}
 	st.won = make([]wonTask, len(st.given))
 	for i, o := range st.given {
 		st.won[i] = wonTask{Outcome: o, move: moves[i], lease: o.Task.Lease + 1}
 	}
-	return nil
+	return steps
 }
 
 const removeTask = `DELETE FROM task WHERE account = $1 AND request = $2 AND iccid = $3`
@@ -260,7 +253,11 @@ func removeInserted(tx *tx, account license.AccountName, keys []taskKey) error {
 
 // moves says where each outcome takes its task.
 func (st *settlement) moves() ([]move, error) {
-	listeners, err := first(st.tx, one[int64], hasListener, string(st.account), license.CarrierService)
+	var listeners int64
+	err := st.tx.together(step{
+		text: hasListener, args: []any{string(st.account), license.CarrierService},
+		row: func(scan func(...any) error) error { return scan(&listeners) },
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -376,7 +373,7 @@ const countSettled = `INSERT INTO request (account, id, sku, action, time, total
 
 // requests counts the devices whose outcome is known in their requests' rows, and
 // makes the lines of the ledger for them.
-func (st *settlement) requests() (lines []posting, err error) {
+func (st *settlement) requests(lines *[]posting) []step {
 	var ids []string
 	var done, failed, postings, ended, leaseEnd []int64
 	var own [][]posting // lines of each
@@ -406,14 +403,14 @@ func (st *settlement) requests() (lines []posting, err error) {
 		ended, leaseEnd = append(ended, e), append(leaseEnd, end)
 	}
 	if len(ids) == 0 {
-		return nil, nil
+		return nil
 	}
 	next := 0
-	_, err = collect(st.tx, func(scan func(...any) error) (struct{}, error) {
+	row := func(scan func(...any) error) error {
 		var id string
 		var last int64
 		if err := scan(&id, &last); err != nil {
-			return struct{}{}, err
+			return err
 		}
 		i := next
 		if i >= len(ids) || ids[i] != id {
@@ -423,10 +420,10 @@ func (st *settlement) requests() (lines []posting, err error) {
 		for k := range own[i] {
 			own[i][k].number = last - int64(len(own[i])-1-k)
 		}
-		lines = append(lines, own[i]...)
-		return struct{}{}, nil
-	}, countSettled, string(st.account), list{ids, done, failed, postings, ended, leaseEnd})
-	return lines, err
+		*lines = append(*lines, own[i]...)
+		return nil
+	}
+	return []step{{text: countSettled, row: row, args: []any{string(st.account), list{ids, done, failed, postings, ended, leaseEnd}}}}
 }
 
 // ledgerLines is what the ends of some devices of one request mean for the

@@ -178,14 +178,13 @@ func (s *Store) sender(ctx context.Context, c *sql.Conn) func([]step) error {
 		return nil
 	}
 	return func(steps []step) error {
-		batch := &pgx.Batch{}
-		for _, st := range steps {
-			args, release := s.dialect.bind(st.args)
-			defer release()
-			batch.Queue(s.texts.get(st.text), args...)
-		}
 		return c.Raw(func(driver any) error {
-			return driver.(*conn).together(ctx, batch, func(results pgx.BatchResults) error { //nolint:forcetypeassert // it makes no other
+			return driver.(*conn).together(ctx, func(batch *pgx.Batch) { //nolint:forcetypeassert // it makes no other
+				for _, st := range steps {
+					args, _ := s.dialect.bind(st.args) // PostgreSQL is lent nothing
+					batch.Queue(s.texts.get(st.text), args...)
+				}
+			}, func(results pgx.BatchResults) error {
 				for _, st := range steps {
 					if err := st.read(results); err != nil {
 						return err
