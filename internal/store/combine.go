@@ -30,12 +30,19 @@ const (
 	combineMost = 100
 	// combineTotal bounds the devices of one shared transaction.
 	combineTotal = 500
+	// gatherFor is the longest wait for others to come again.
+	gatherFor = 500 * time.Microsecond
 )
 
 // gathering is the small requests of one account.
 type gathering struct {
 	waiting []*waiter
 	running int // of those who run transactions, or have the turn to
+	// expected is how many were about when the last transaction ended: those whose
+	// answer it was, and those who had come meanwhile.
+	expected int
+	ended    time.Time     // when it ended
+	gathered chan struct{} // closed when as many wait, if somebody waits for them; or nil
 }
 
 // A waiter is a request that somebody waits to see accepted.
@@ -86,6 +93,10 @@ func (c *combiner) join(account license.AccountName, w *waiter) *gathering {
 		c.of[account] = g
 	}
 	g.waiting = append(g.waiting, w)
+	if g.gathered != nil && len(g.waiting) >= g.expected {
+		close(g.gathered)
+		g.gathered = nil
+	}
 	if g.running < c.s.dialect.running {
 		g.running++
 		close(w.turn)
@@ -120,13 +131,14 @@ func (c *combiner) handOn(account license.AccountName, g *gathering) {
 			return
 		}
 	}
-	if g.running--; g.running == 0 && len(g.waiting) == 0 {
+	if g.running--; g.running == 0 && len(g.waiting) == 0 && g.expected < 2 {
 		delete(c.of, account)
 	}
 }
 
 // run runs one transaction for those who wait, and hands the turn on.
 func (c *combiner) run(account license.AccountName, g *gathering) {
+	c.gather(g)
 	c.mu.Lock()
 	batch := g.take()
 	c.mu.Unlock()
@@ -135,7 +147,33 @@ func (c *combiner) run(account license.AccountName, g *gathering) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	g.expected, g.ended = len(batch)+len(g.waiting), time.Now()
 	c.handOn(account, g)
+}
+
+// gather waits a little for those who were just answered to come again, when there
+// were several: the first of them would else be alone in a transaction, which the
+// others then had to wait for.
+func (c *combiner) gather(g *gathering) {
+	c.mu.Lock()
+	if g.expected < 2 || len(g.waiting) >= g.expected || g.gathered != nil || time.Since(g.ended) > 10*gatherFor {
+		c.mu.Unlock()
+		return
+	}
+	gathered := make(chan struct{})
+	g.gathered = gathered
+	c.mu.Unlock()
+	timer := time.NewTimer(gatherFor)
+	defer timer.Stop()
+	select {
+	case <-gathered:
+	case <-timer.C:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if g.gathered == gathered {
+			g.gathered = nil
+		}
+	}
 }
 
 // take takes those who wait out of the gathering, as many as may share a
