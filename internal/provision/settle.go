@@ -14,7 +14,7 @@ import (
 // pace is the least time from one settlement that is not full to the next. Under
 // load, small ones would stand in the way of what makes work for large ones; the
 // first after a rest does not wait.
-const pace = 5 * time.Millisecond
+const pace = 10 * time.Millisecond
 
 // suspect is how often the store may refuse a batch for a reason that is not
 // its own being out of reach before the batch is taken apart.
