@@ -31,13 +31,13 @@ const (
 	// combineTotal bounds the devices of one shared transaction.
 	combineTotal = 500
 	// gatherFor is the longest wait for others to come again.
-	gatherFor = 500 * time.Microsecond
+	gatherFor = time.Millisecond
 )
 
 // gathering is the small requests of one account.
 type gathering struct {
 	waiting []*waiter
-	running int // of those who run transactions, or have the turn to
+	running bool // somebody runs a transaction, or has the turn to
 	// expected is how many were about when the last transaction ended: those whose
 	// answer it was, and those who had come meanwhile.
 	expected int
@@ -97,8 +97,8 @@ func (c *combiner) join(account license.AccountName, w *waiter) *gathering {
 		close(g.gathered)
 		g.gathered = nil
 	}
-	if g.running < c.s.dialect.running {
-		g.running++
+	if !g.running {
+		g.running = true
 		close(w.turn)
 	}
 	return g
@@ -131,7 +131,7 @@ func (c *combiner) handOn(account license.AccountName, g *gathering) {
 			return
 		}
 	}
-	if g.running--; g.running == 0 && len(g.waiting) == 0 && g.expected < 2 {
+	if g.running = false; g.expected < 2 {
 		delete(c.of, account)
 	}
 }
@@ -156,7 +156,7 @@ func (c *combiner) run(account license.AccountName, g *gathering) {
 // others then had to wait for.
 func (c *combiner) gather(g *gathering) {
 	c.mu.Lock()
-	if g.expected < 2 || len(g.waiting) >= g.expected || g.gathered != nil || time.Since(g.ended) > 10*gatherFor {
+	if g.expected < 2 || len(g.waiting) >= g.expected || time.Since(g.ended) > 10*gatherFor {
 		c.mu.Unlock()
 		return
 	}
@@ -170,9 +170,7 @@ func (c *combiner) gather(g *gathering) {
 	case <-timer.C:
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if g.gathered == gathered {
-			g.gathered = nil
-		}
+		g.gathered = nil
 	}
 }
 

@@ -38,11 +38,7 @@ type dialect struct {
 	clustered     string // {clustered}: an account's rows lie together
 	hot           string // {hot}: leave room in each page for a new version of each row
 	slowReturning bool   // RETURNING costs much
-	// running is how many transactions accept requests of one account at once. On
-	// SQLite one waits for the writer while another is on its way to the disk; on
-	// PostgreSQL it would wait for the pool's row, and be smaller.
-	running int
-	confirm string // a statement that makes the commit wait for all before it, where commits can be waited for
+	confirm       string // a statement that makes the commit wait for all before it, where commits can be waited for
 	// retry reports whether a write that failed so is worth repeating: it lost
 	// a race, or its outcome is unknown. Every write can be repeated.
 	retry func(error) bool
@@ -60,7 +56,6 @@ var sqliteDialect = dialect{
 	give:          lend,
 	clustered:     "WITHOUT ROWID",
 	slowReturning: true,
-	running:       2,
 	retry:         func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY },
 	constraint:    func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT },
 	outage: func(err error) bool {
@@ -82,14 +77,13 @@ func sqliteCode(err error) int {
 }
 
 var postgresDialect = dialect{
-	name:    "postgres",
-	list:    arrays,
-	nth:     elementOf,
-	give:    spread,
-	skip:    "FOR UPDATE SKIP LOCKED",
-	wait:    "FOR UPDATE",
-	hot:     "WITH (fillfactor = 50)",
-	running: 1,
+	name: "postgres",
+	list: arrays,
+	nth:  elementOf,
+	give: spread,
+	skip: "FOR UPDATE SKIP LOCKED",
+	wait: "FOR UPDATE",
+	hot:  "WITH (fillfactor = 50)",
 	// A few bytes for the log that nobody reads.
 	confirm: "SELECT pg_logical_emit_message(true, 'simlatch', 'confirm')",
 	retry: func(err error) bool {
