@@ -55,6 +55,7 @@ type Task struct {
 	At      time.Time // when the request was accepted
 	Attempt int       // how often the carrier was asked before
 	Place   int       // among the request's tasks in the order of their ICCIDs, from 1
+	Of      int       // how many tasks the request has
 
 	Lease int64     // the fencing number: an outcome counts only while it stands
 	Until time.Time // when the lease ends

@@ -95,6 +95,82 @@ func whole(rows int, text string, args ...any) step {
 	}}
 }
 
+// settleRun does what settleTasks does to tasks that lie next to each other.
+const settleRun = `UPDATE task SET phase = $6, carrier_due = NULL, listener_due = NULLIF(CAST($7 AS BIGINT), 0), lease_end = $8,
+		lease = lease + 1, attempt = 0, outcome = $9, code = $10, comment = $11, settled = $12, ended = $13
+	WHERE account = $1 AND request = $2 AND iccid BETWEEN $3 AND $4 AND lease = $5 AND phase IN ('carrier', 'stuck')`
+
+// settleWhole does the same to all tasks of some requests.
+const settleWhole = `UPDATE task SET phase = $3, carrier_due = NULL, listener_due = NULLIF(CAST($4 AS BIGINT), 0), lease_end = $5,
+		lease = lease + 1, attempt = 0, outcome = $6, code = $7, comment = $8, settled = $9, ended = $10
+	WHERE account = $1 AND lease = $2 AND phase IN ('carrier', 'stuck') AND request {any $11}`
+
+// all moves the tasks on, all of which end.
+func (st *settlement) all(moves []move) (steps []step) {
+	alike := func(i, k int) bool {
+		a, b := st.given[i], st.given[k]
+		return a.Task.Lease == b.Task.Lease && a.Verdict == b.Verdict && a.Code == b.Code && a.Comment == b.Comment && moves[i] == moves[k]
+	}
+	runs, rest := runsOf(len(st.given), func(i int) bool {
+		a, b := &st.given[i-1].Task, &st.given[i].Task
+		return a.Request == b.Request && a.Place > 0 && a.Place+1 == b.Place && alike(i-1, i)
+	})
+	account := string(st.account)
+	for _, r := range runs {
+		first, last := &st.given[r.from].Task, &st.given[r.to-1].Task
+		args := []any{account, string(first.Request), string(first.Device.ICCID), string(last.Device.ICCID), first.Lease}
+		steps = append(steps, whole(r.to-r.from, settleRun, append(args, st.ends(r.from, moves)...)...))
+	}
+	ids, at, rest := st.wholes(rest, alike)
+	if len(ids) > 0 {
+		args := append([]any{account, st.given[at[0]].Task.Lease}, st.ends(at[0], moves)...)
+		steps = append(steps, whole(len(at), settleWhole, append(args, only(ids))...))
+	}
+	if len(rest) > 0 {
+		rows := st.rows(pick(st.given, rest), pick(moves, rest))
+		steps = append(steps, st.tx.all(settleTasks, rows, account, micros(st.p.Now)))
+	}
+	st.won = make([]wonTask, len(st.given))
+	for i, o := range st.given {
+		st.won[i] = wonTask{Outcome: o, move: moves[i], lease: o.Task.Lease + 1}
+	}
+	return steps
+}
+
+// ends is what settleRun and settleWhole write.
+func (st *settlement) ends(i int, moves []move) []any {
+	o, m, ended := st.given[i], moves[i], int64(0)
+	if m.phase == license.PhaseEnded {
+		ended = micros(st.p.Now)
+	}
+	return []any{
+		string(m.phase), micros(m.due), micros(m.until), o.Verdict.String(),
+		clean(o.Code, maxCode), clean(o.Comment, maxComment), micros(st.p.Now), ended,
+	}
+}
+
+// wholes finds, among tasks, the requests that all of whose tasks are there and
+// written like the first; at are these tasks, and rest the others.
+func (st *settlement) wholes(tasks []int, alike func(i, k int) bool) (ids []license.RequestID, at, rest []int) {
+	for from, i := 0, 0; from < len(tasks); from = i {
+		first := &st.given[tasks[from]].Task
+		like := tasks[from]
+		if len(at) > 0 {
+			like = at[0]
+		}
+		fits := true
+		for i = from; i < len(tasks) && st.given[tasks[i]].Task.Request == first.Request; i++ {
+			fits = fits && alike(like, tasks[i])
+		}
+		if fits && i-from == first.Of {
+			ids, at = append(ids, first.Request), append(at, tasks[from:i]...)
+		} else {
+			rest = append(rest, tasks[from:i]...)
+		}
+	}
+	return ids, at, rest
+}
+
 // byAccount parts a list by account. Accounts are in one order for all nodes, so
 // that they cannot deadlock.
 func byAccount[T any](list []T, of func(*T) license.AccountName) (accounts []license.AccountName, parts map[license.AccountName][]T) {

@@ -203,41 +203,6 @@ const settleTasks = `INSERT INTO task (account, request, iccid, lease, phase, ca
 	WHERE task.lease = excluded.lease AND task.phase IN ('carrier', 'stuck')
 	RETURNING request, iccid, lease, prior`
 
-// settleRun does the same to tasks that lie next to each other.
-const settleRun = `UPDATE task SET phase = $6, carrier_due = NULL, listener_due = NULLIF(CAST($7 AS BIGINT), 0), lease_end = $8,
-		lease = lease + 1, attempt = 0, outcome = $9, code = $10, comment = $11, settled = $12, ended = $13
-	WHERE account = $1 AND request = $2 AND iccid BETWEEN $3 AND $4 AND lease = $5 AND phase IN ('carrier', 'stuck')`
-
-// all moves the tasks on, all of which end.
-func (st *settlement) all(moves []move) (steps []step) {
-	runs, rest := runsOf(len(st.given), func(i int) bool {
-		a, b := st.given[i-1], st.given[i]
-		return a.Task.Request == b.Task.Request && a.Task.Place > 0 && a.Task.Place+1 == b.Task.Place &&
-			a.Task.Lease == b.Task.Lease && a.Verdict == b.Verdict && a.Code == b.Code && a.Comment == b.Comment &&
-			moves[i-1] == moves[i]
-	})
-	for _, r := range runs {
-		o, m := st.given[r.from], moves[r.from]
-		ended := int64(0)
-		if m.phase == license.PhaseEnded {
-			ended = micros(st.p.Now)
-		}
-		steps = append(steps, whole(r.to-r.from, settleRun, string(st.account), string(o.Task.Request),
-			string(o.Task.Device.ICCID), string(st.given[r.to-1].Task.Device.ICCID), o.Task.Lease,
-			string(m.phase), micros(m.due), micros(m.until), o.Verdict.String(),
-			clean(o.Code, maxCode), clean(o.Comment, maxComment), micros(st.p.Now), ended))
-	}
-	if len(rest) > 0 {
-		rows := st.rows(pick(st.given, rest), pick(moves, rest))
-		steps = append(steps, st.tx.all(settleTasks, rows, string(st.account), micros(st.p.Now)))
-	}
-	st.won = make([]wonTask, len(st.given))
-	for i, o := range st.given {
-		st.won[i] = wonTask{Outcome: o, move: moves[i], lease: o.Task.Lease + 1}
-	}
-	return steps
-}
-
 const removeTask = `DELETE FROM task WHERE account = $1 AND request = $2 AND iccid = $3`
 
 // removeInserted takes back what an update by key inserted: rows of tasks that
