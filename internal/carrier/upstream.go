@@ -39,8 +39,9 @@ type Records interface {
 	// DecideUpstream writes down how those tasks of a batch ended of which that
 	// was not known.
 	DecideUpstream(ctx context.Context, b license.UpstreamBatch, v license.Verdict, code, comment string) error
-	// HearUpstream writes down what callbacks said, and makes their tasks due.
-	HearUpstream(ctx context.Context, now time.Time, account license.AccountName, words []license.UpstreamWord) ([]license.UpstreamHearing, error)
+	// HearUpstream writes down what callbacks said and settles their tasks, whoever
+	// has a lease on them. True: callbacks of ours are due.
+	HearUpstream(ctx context.Context, now time.Time, account license.AccountName, words []license.UpstreamWord) ([]license.UpstreamHearing, bool, error)
 }
 
 // UpstreamConfig sets an Upstream up.
@@ -66,7 +67,7 @@ type UpstreamConfig struct {
 
 	// Observe, when not nil, is put around what makes the calls.
 	Observe func(http.RoundTripper) http.RoundTripper
-	// Wake, when not nil, is called when tasks were made due.
+	// Wake, when not nil, is called when callbacks of ours are due.
 	Wake    func()
 	Clock   license.Clock         // nil: the machine's
 	Logger  *slog.Logger          // nil: logs nothing

@@ -76,9 +76,7 @@ func (u *Upstream) hear(ctx context.Context, account license.AccountName, m *m2m
 func (u *Upstream) note(ctx context.Context, w license.UpstreamWord, meant license.UpstreamHearing) error {
 	u.metrics.callbacks.WithLabelValues(meant.String()).Inc()
 	switch meant {
-	case license.HearingTaken:
-		u.cfg.Wake()
-	case license.HearingRepeated:
+	case license.HearingTaken, license.HearingRepeated:
 	case license.HearingEarly:
 		return errEarly
 	case license.HearingUnknown:
@@ -181,9 +179,12 @@ func (u *Upstream) writeAll(ctx context.Context, by map[license.AccountName][]*h
 		for i, h := range of {
 			words[i] = h.UpstreamWord
 		}
-		meant, err := u.cfg.Records.HearUpstream(ctx, u.cfg.Clock.Now(), account, words)
+		meant, more, err := u.cfg.Records.HearUpstream(ctx, u.cfg.Clock.Now(), account, words)
 		if err != nil {
 			u.cfg.Logger.ErrorContext(ctx, "writing down what the upstream's callbacks said; they will come again", "error", err, "callbacks", len(of))
+		}
+		if more {
+			u.cfg.Wake()
 		}
 		for i, h := range of {
 			m := heardMeaning{err: err}

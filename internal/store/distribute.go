@@ -33,6 +33,7 @@ var distributedTables = []distributedTable{
 	{"listener", "account"},
 	{"upstream", "account"},
 	{"upstream_task", "account"},
+	{"strange_outcome", "account"},
 	{"sim_owner", "iccid"},
 }
 

@@ -43,9 +43,10 @@ const (
 )
 
 // Purge deletes what is kept no longer: the tasks and attempts of requests that
-// ended before the retention, what was sent upstream for them, old idempotency keys, sessions and failures. The
-// requests, the postings and what SIMs hold stay. It returns the number of rows
-// it deleted and may be run by several nodes at once.
+// ended before the retention, with what was sent upstream for them, and strange
+// outcomes, idempotency keys, sessions and failures that are old. The requests,
+// the postings and what SIMs hold stay. It returns the number of rows it deleted
+// and may be run by several nodes at once.
 func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duration) (deleted int, err error) {
 	accounts, err := s.Accounts(ctx)
 	if err != nil {
@@ -71,8 +72,10 @@ func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duratio
 func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, now time.Time, retention time.Duration) (deleted int, err error) {
 	before, exhausted := now.Add(-retention), now.Add(-max(retention, keepExhausted))
 	err = s.write(ctx, account, 1, func(tx *tx) error {
-		_, err := tx.exec(purgeKeys, string(account), micros(now.Add(-keepIdempotency)))
-		return err
+		if _, err := tx.exec(purgeKeys, string(account), micros(now.Add(-keepIdempotency))); err != nil {
+			return err
+		}
+		return purgeStrangeOutcomes(tx, account, before)
 	})
 	for err == nil {
 		var ids []license.RequestID

@@ -186,9 +186,10 @@ func (s *Store) forgetUpstream(ctx context.Context, t license.Task) error {
 }
 
 // HearUpstream writes down what an upstream's callbacks say of devices of one
-// account, makes their tasks due, and tells for each what it meant. What is
-// written first stands.
-func (s *Store) HearUpstream(ctx context.Context, now time.Time, account license.AccountName, words []license.UpstreamWord) (meant []license.UpstreamHearing, err error) {
+// account, settles their tasks, whoever has a lease on them and also when they
+// are stuck, and tells for each word what it meant, and whether callbacks of ours
+// are due. What is written first stands.
+func (s *Store) HearUpstream(ctx context.Context, now time.Time, account license.AccountName, words []license.UpstreamWord) (meant []license.UpstreamHearing, more bool, err error) {
 	order := make([]int, len(words)) // in which rows are locked
 	for i := range order {
 		order[i] = i
@@ -198,16 +199,23 @@ func (s *Store) HearUpstream(ctx context.Context, now time.Time, account license
 	})
 	err = s.write(ctx, account, len(words), func(tx *tx) error {
 		meant = make([]license.UpstreamHearing, len(words))
+		late := license.LateParams{Account: account, Now: now}
 		for _, i := range order {
-			h := hearing{tx: tx, account: account, word: &words[i], now: now}
+			h := hearing{tx: tx, account: account, word: &words[i]}
 			var err error
 			if meant[i], err = h.hear(); err != nil {
 				return err
 			}
+			if meant[i] == license.HearingTaken {
+				late.Outcomes = append(late.Outcomes, h.outcome)
+			}
 		}
-		return nil
+		l := newLateSettlement(tx, late)
+		err := l.run()
+		more = l.more
+		return err
 	})
-	return meant, s.failed("writing down what an upstream said", err)
+	return meant, more, s.failed("writing down what an upstream said", err)
 }
 
 // hearing is the reading of one word.
@@ -215,7 +223,7 @@ type hearing struct {
 	tx      *tx
 	account license.AccountName
 	word    *license.UpstreamWord
-	now     time.Time
+	outcome license.LateOutcome // of a word that was taken
 }
 
 const (
@@ -226,10 +234,6 @@ const (
 	hearUpstream = `UPDATE upstream_task SET outcome = $5, code = $6, comment = $7
 		WHERE account = $1 AND request = $2 AND iccid = $3 AND batch = $4 AND outcome = '' RETURNING iccid`
 	heardUpstream = `SELECT outcome FROM upstream_task WHERE account = $1 AND request = $2 AND iccid = $3 AND batch = $4`
-	// A lease on the task goes on to another who can settle it now: the fencing
-	// number rises when it is claimed.
-	hastenTask = `UPDATE task SET carrier_due = $4, lease_end = 0
-		WHERE account = $1 AND request = $2 AND iccid = $3 AND phase = 'carrier' AND (carrier_due IS NULL OR carrier_due > $4)`
 )
 
 func (h *hearing) hear() (license.UpstreamHearing, error) {
@@ -296,6 +300,9 @@ func (h *hearing) of(b license.UpstreamBatch) (license.UpstreamHearing, error) {
 	if err != nil || n == 0 { // another was first
 		return license.HearingRepeated, err
 	}
-	_, err = h.tx.exec(hastenTask, string(h.account), string(b.Request), string(w.ICCID), micros(h.now))
-	return license.HearingTaken, err
+	h.outcome = license.LateOutcome{Request: b.Request, ICCID: w.ICCID, Verdict: license.Refused, Code: w.Code, Comment: w.Comment}
+	if w.OK {
+		h.outcome.Verdict, h.outcome.Code, h.outcome.Comment = license.Done, "", ""
+	}
+	return license.HearingTaken, nil
 }
