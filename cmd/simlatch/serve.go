@@ -27,7 +27,9 @@ callbacks. When it is ready it prints one line with its address. SIGTERM or
 Ctrl-C lets what is in flight end; a second one ends at once.
 
 The carrier, who makes licenses real on SIMs, must be named. "simulated" answers
-as a carrier would and licenses no SIM really.
+as a carrier would and licenses no SIM really. "upstream:URL" is the reference
+platform or another Simlatch, which this one then stands in front of as a guard:
+docs/carriers.md says what it needs.
 
 The database is a SQLite file by default, for one process. On PostgreSQL any
 number of equal nodes share the work; they need the same --secrets-key-file.
@@ -70,7 +72,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.String("tls-cert", "", "serve TLS with the certificate in this PEM `file`, read again when it changes")
 	own.String("tls-key", "", "the certificate's key, a PEM `file`")
 	own.String("seed", "", "a YAML or JSON `file` of what to create if it is not there yet")
-	own.String("carrier", "", "`name` of who makes licenses real: simulated (which does not)")
+	own.String("carrier", "", "`name` of who makes licenses real: simulated (which does not), or upstream:URL")
 	own.Duration("carrier-delay", 0, "how long the simulated carrier takes")
 	own.Float64("carrier-refuse-rate", 0, "the `share` of devices that the simulated carrier refuses, always the same ones")
 	own.StringSlice("callback-allow", nil, "a private or loopback `network` that listeners may be in, such as 127.0.0.0/8 (repeatable)")
@@ -87,6 +89,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.String("node-id", "", "this node's `name` among others on the database (default the host's name and a random part)")
 	own.String("log-format", "auto", "`form` of the log: json, text, or auto for text on a terminal")
 	own.String("log-level", "info", "least `level` to log: debug, info, warn or error")
+	addGuardFlags(own)
 	own.VisitAll(func(flag *pflag.Flag) { markSetting(own, flag.Name) })
 	f.AddFlagSet(own)
 }
@@ -114,6 +117,7 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 		Workers: number("workers"), ServeOnly: number("workers") == 0,
 		CallbackInterval: span("callback-interval"), CallbackTimeout: span("callback-timeout"), CallbackAttempts: number("callback-attempts"),
 		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), LoginLock: auth.Lock(text("login-lock")),
+		Upstream:  upstreamOf(cmd),
 		Retention: span("retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
 	}
 	networks, _ := f.GetStringSlice("callback-allow")

@@ -119,7 +119,7 @@ type Upstream struct {
 	metrics  *upstreamMetrics
 	heard    chan *heardWord
 	entering chan struct{} // holds one while credentials are tried or an account is registered
-	simlatch atomic.Bool // an answer said that the upstream is a Simlatch
+	simlatch atomic.Bool   // an answer said that the upstream is a Simlatch
 
 	mu         sync.Mutex // guards what follows
 	registered map[license.AccountName]bool

@@ -77,7 +77,7 @@ func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.U
 	case notDone:
 		if err = records.ReleaseUpstream(ctx, b, len(b.Devices)); err == nil {
 			o := license.Outcome{Verdict: license.Retry, Comment: a.err.Error(), Due: p.now.Add(a.after)}
-			if o.Due = later(o.Due, p.u.barredUntil()); a.after == 0 && o.Due.Equal(p.now) {
+			if o.Due = latest(o.Due, p.u.barredUntil()); a.after == 0 && o.Due.Equal(p.now) {
 				o.Due = time.Time{}
 			}
 			p.halt(tasks, o)
@@ -95,7 +95,7 @@ func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.U
 	}
 }
 
-func later(a, b time.Time) time.Time {
+func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
@@ -103,7 +103,7 @@ func later(a, b time.Time) time.Time {
 }
 
 // refuse says no of all tasks of a batch, in the upstream's words.
-func (p *passage) refuse(ctx context.Context, tasks []license.Task, b license.UpstreamBatch, a answer) error {
+func (p *passage) refuse(ctx context.Context, tasks []license.Task, b license.UpstreamBatch, a upstreamAnswer) error {
 	code, comment := a.words()
 	err := p.u.cfg.Records.DecideUpstream(ctx, b, license.Refused, code, comment)
 	if err == nil {
@@ -115,7 +115,7 @@ func (p *passage) refuse(ctx context.Context, tasks []license.Task, b license.Up
 // split deals with a request that was refused as a whole because of some device
 // of it: it is sent again in halves, until the device stands alone, and only that
 // one is refused.
-func (p *passage) split(ctx context.Context, tasks []license.Task, b license.UpstreamBatch, a answer) error {
+func (p *passage) split(ctx context.Context, tasks []license.Task, b license.UpstreamBatch, a upstreamAnswer) error {
 	if len(b.Devices) == 1 {
 		return p.refuse(ctx, tasks, b, a)
 	}
@@ -135,7 +135,7 @@ func (p *passage) split(ctx context.Context, tasks []license.Task, b license.Ups
 // be bought there, or come free, so for a while the tasks are kept, and asked for
 // in halves each time: what there is goes to some of them. After that, those that
 // do not fit are refused.
-func (p *passage) lacking(ctx context.Context, tasks []license.Task, b license.UpstreamBatch, a answer) error {
+func (p *passage) lacking(ctx context.Context, tasks []license.Task, b license.UpstreamBatch, a upstreamAnswer) error {
 	if !p.now.Before(tasks[0].At.Add(p.u.cfg.Shortage)) {
 		return p.split(ctx, tasks, b, a)
 	}
@@ -146,32 +146,32 @@ func (p *passage) lacking(ctx context.Context, tasks []license.Task, b license.U
 	return nil
 }
 
-// kind is what an answer to a request means.
-type kind int
+// answerKind is what an answer to a request means.
+type answerKind int
 
 const (
-	unknown     kind = iota // it may have been carried out
-	accepted                // it is being carried out
-	notDone                 // it was not, for a reason that will pass
-	refusedAll              // it never will be, for any device
-	refusedSome             // it never will be, for some device
-	short                   // it was not, for a lack of licenses
+	unknown     answerKind = iota // it may have been carried out
+	accepted                      // it is being carried out
+	notDone                       // it was not, for a reason that will pass
+	refusedAll                    // it never will be, for any device
+	refusedSome                   // it never will be, for some device
+	short                         // it was not, for a lack of licenses
 )
 
-func (k kind) String() string {
+func (k answerKind) String() string {
 	return [...]string{"unknown", "accepted", "not done", "refused", "refused because of a device", "short of licenses"}[k]
 }
 
-// answer is what the upstream made of a request.
-type answer struct {
-	kind   kind
+// upstreamAnswer is what the upstream made of a request.
+type upstreamAnswer struct {
+	kind   answerKind
 	remote string        // of accepted
 	err    error         // of all others
 	after  time.Duration // of notDone, when the upstream said so
 }
 
 // words are the code and the text of a refusal.
-func (a answer) words() (code, comment string) {
+func (a upstreamAnswer) words() (code, comment string) {
 	var e *m2m.Error
 	if !errors.As(a.err, &e) {
 		return "", a.err.Error()
@@ -180,7 +180,7 @@ func (a answer) words() (code, comment string) {
 }
 
 // request makes a batch's request and reads the answer.
-func (u *Upstream) request(ctx context.Context, b license.UpstreamBatch) answer {
+func (u *Upstream) request(ctx context.Context, b license.UpstreamBatch) upstreamAnswer {
 	in := m2m.LicenseRequest{AccountName: u.theirs(b.Account), SKUNumber: string(b.SKU), Devices: make([]m2m.Device, len(b.Devices))}
 	for i, d := range b.Devices {
 		in.Devices[i] = m2m.NewDevice(string(d.IMEI), string(d.ICCID))
@@ -203,35 +203,35 @@ const maxRemote = 128
 // judge reads an answer, of which seen is what happened on the wire. Only what is
 // said in the documented form counts as a refusal; whatever else may stand for a
 // request that was carried out is unknown.
-func judge(remote string, err error, seen *trace) answer {
+func judge(remote string, err error, seen *trace) upstreamAnswer {
 	var e *m2m.Error
 	said := errors.As(err, &e)
 	switch {
 	case err == nil && remote != "" && len(remote) <= maxRemote:
-		return answer{kind: accepted, remote: remote}
+		return upstreamAnswer{kind: accepted, remote: remote}
 	case err == nil:
-		return answer{err: errors.New("the answer holds no requestId")}
+		return upstreamAnswer{err: errors.New("the answer holds no requestId")}
 	case !seen.reached, !seen.connected.Load(): // there was no token, no session, or no connection
-		return answer{kind: notDone, err: err}
+		return upstreamAnswer{kind: notDone, err: err}
 	}
 	switch seen.status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
 		http.StatusNotAcceptable, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests:
-		a := answer{kind: notDone, err: err}
+		a := upstreamAnswer{kind: notDone, err: err}
 		if said {
 			a.after = e.RetryAfter
 		}
 		return a
 	case http.StatusBadRequest:
 		if said && seen.last && e.Code != "" {
-			return answer{kind: refusal(e), err: err}
+			return upstreamAnswer{kind: refusal(e), err: err}
 		}
 	}
-	return answer{err: err}
+	return upstreamAnswer{err: err}
 }
 
 // refusal is what kind of refusal a documented error is.
-func refusal(e *m2m.Error) kind {
+func refusal(e *m2m.Error) answerKind {
 	is := func(errs ...*m2m.Error) bool {
 		return slices.ContainsFunc(errs, func(of *m2m.Error) bool { return errors.Is(e, of) })
 	}

@@ -59,6 +59,8 @@ type Config struct {
 	// CarrierRefuses, when not nil, names further SIMs that the simulated
 	// carrier refuses, by ICCID. It is called by several goroutines at once.
 	CarrierRefuses func(iccid string) bool
+	// Upstream sets up the carrier "upstream:URL".
+	Upstream UpstreamConfig
 	// Workers is how many calls to the carrier run at once; 0 means as many as
 	// package provision chooses.
 	Workers int
@@ -118,8 +120,11 @@ func (c Config) Check() error {
 	if c.Carrier == "" && !c.ServeOnly {
 		return errors.New("no carrier is named, and there is no default: give --carrier simulated for one that answers like a carrier and licenses no SIM really")
 	}
-	if c.Carrier != "" && c.Carrier != CarrierSimulated && c.Provisioner == nil {
-		return fmt.Errorf("unknown carrier %q: this version knows --carrier simulated", c.Carrier)
+	if err := c.checkUpstream(); err != nil {
+		return err
+	}
+	if c.Carrier != "" && c.Carrier != CarrierSimulated && c.upstreamURL() == "" && c.Provisioner == nil {
+		return fmt.Errorf("unknown carrier %q: this version knows --carrier simulated and --carrier upstream:URL", c.Carrier)
 	}
 	return c.checkNumbers()
 }
@@ -132,6 +137,8 @@ func (c Config) complete() Config {
 	c.Retention = cmp.Or(c.Retention, DefaultRetention)
 	c.MaxDevices = cmp.Or(c.MaxDevices, DefaultMaxDevices)
 	c.LoginLock = cmp.Or(c.LoginLock, auth.LockSlow)
+	c.Upstream.Listen = cmp.Or(c.Upstream.Listen, DefaultUpstreamListen)
+	c.Upstream.Timeout = cmp.Or(c.Upstream.Timeout, DefaultUpstreamTimeout)
 	c.Random = cmp.Or[io.Reader](c.Random, rand.Reader)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Clock == nil {
