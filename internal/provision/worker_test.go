@@ -363,8 +363,8 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 		families, err := reg.Gather()
-		if err != nil || len(families) != 8 {
-			t.Errorf("gathered %d metrics, %v, want 8", len(families), err)
+		if err != nil || len(families) != 9 {
+			t.Errorf("gathered %d metrics, %v, want 9", len(families), err)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ type core struct {
 	sender  *callback.Sender
 	worker  *provision.Worker // nil on a node that only serves
 	api     *api.API
+	late    http.Handler // takes late outcomes of the carrier; nil where it brings none
 
 	upstream *carrier.Upstream  // nil where the carrier is none
 	recorder *exchange.Recorder // nil without --record
@@ -131,6 +133,9 @@ func (c *core) wire() error {
 	if err != nil {
 		return err
 	}
+	if c.late, err = c.newReceiver(); err != nil {
+		return err
+	}
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, Work: work,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
@@ -167,7 +172,7 @@ func (c *core) newWorker() (api.Work, error) {
 // what package provision chooses.
 func (c *core) newCarrier() (provision.Carrier, time.Duration, error) {
 	if c.cfg.upstreamURL() == "" || c.cfg.Provisioner != nil {
-		licensor, err := c.cfg.newCarrier()
+		licensor, err := c.cfg.newCarrier(c.log, c.metrics)
 		return licensor, 0, err
 	}
 	if err := c.openRecorder(); err != nil {
