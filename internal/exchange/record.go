@@ -209,7 +209,7 @@ func (r *Recorder) callback(body []byte) {
 	delete(m, "password")
 	for _, name := range []string{"callbackCount", "maxCallbackThreshold"} {
 		if m[name] != nil {
-			m[name] = "<int>"
+			m[name] = standIn("<int>")
 		}
 	}
 	x.listens = true

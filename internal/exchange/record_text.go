@@ -104,12 +104,15 @@ func concealRequest(m map[string]any, path string) (listener bool) {
 // variable is a variable in a message.
 type variable string
 
-// MarshalJSON implements json.Marshaler.
-func (v variable) MarshalJSON() ([]byte, error) { return json.Marshal("${" + string(v) + "}") }
+// MarshalText implements encoding.TextMarshaler.
+func (v variable) MarshalText() ([]byte, error) { return []byte("${" + string(v) + "}"), nil }
+
+// standIn is a placeholder in a message for what is another each time.
+type standIn string
 
 // general are the members of answers that are others each time, by what stands
 // for them.
-var general = map[string]string{
+var general = map[string]standIn{
 	"access_token": "<text>", "refresh_token": "<text>", "sessionToken": "<text>", "newPassword": "<text>", "password": "<string>",
 	"expires_in": "<int>", "expiresIn": "<int>",
 }
@@ -125,13 +128,12 @@ func generalize(v any, account, id string) any {
 			text, isText := value.(string)
 			switch {
 			case general[name] != "" && (!isText || text != masked):
+				out[name] = general[name]
 				if _, ours := value.(variable); ours {
 					out[name] = value
-				} else {
-					out[name] = general[name]
 				}
 			case name == "requestId" && isText && id == "":
-				out[name] = "<text as requestId>"
+				out[name] = standIn("<text as requestId>")
 			default:
 				out[name] = generalize(value, account, id)
 			}
@@ -149,8 +151,8 @@ func generalize(v any, account, id string) any {
 			return variable("account")
 		case id != "" && v == id:
 			return variable("requestId")
-		case strings.HasPrefix(v, "<") && v != "<int>":
-			return "<string>" // it would be taken for a placeholder
+		case strings.HasPrefix(v, "<"):
+			return standIn("<string>") // it would be taken for one
 		}
 		return literal(v)
 	}
@@ -162,8 +164,7 @@ type literal string
 
 // MarshalJSON implements json.Marshaler.
 func (l literal) MarshalJSON() ([]byte, error) {
-	text, err := json.Marshal(string(l))
-	return bytes.ReplaceAll(text, []byte("$"), []byte(`\u0024`)), err
+	return []byte(strings.ReplaceAll(encodeRecorded(string(l)), "$", `\u0024`)), nil
 }
 
 // step is the text of a request and its answer. A message that is no JSON is kept
