@@ -118,7 +118,7 @@ func newChain(t *testing.T, db *storetest.Database, n int) *chain {
 	c.guardFlags = []string{
 		"serve", "--carrier", "upstream:http://" + c.upstream, "--listen", c.guard, "--database", db.URL, "--secrets-key-file", "key",
 		"--upstream-key", "k", "--upstream-secret", "s", "--upstream-user", "u", "--upstream-password", "p", "--upstream-rate", "0",
-		"--upstream-listen", callbacks, "--upstream-callback-url", "http://" + callbacks + "/", "--upstream-patience", "3s", "--upstream-timeout", "5s",
+		"--upstream-listen", callbacks, "--upstream-callback-url", "http://" + callbacks + "/", "--upstream-patience", "3s", "--upstream-timeout", "2s",
 		"--callback-allow", "127.0.0.0/8", "--callback-interval", "200ms", "--grace", "2s",
 	}
 	c.client, err = m2m.New(m2m.Config{BaseURL: "http://" + c.guard, Key: "k", Secret: "s", Username: "u", Password: "p"})

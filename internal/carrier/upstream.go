@@ -31,6 +31,9 @@ type Records interface {
 	// BeginUpstream writes a batch down before it is sent. False: some of its
 	// tasks were sent in another, and nothing was written.
 	BeginUpstream(ctx context.Context, b license.UpstreamBatch) (bool, error)
+	// RetryUpstream allows one caller to send a batch again under its key, which
+	// nobody has sent since a time.
+	RetryUpstream(ctx context.Context, b license.UpstreamBatch, now, since time.Time) (bool, error)
 	// NameUpstream remembers the requestId that a batch was answered with.
 	NameUpstream(ctx context.Context, b license.UpstreamBatch) error
 	// ReleaseUpstream says that a batch was not carried out; its tasks may be sent
@@ -247,12 +250,15 @@ func (p *passage) say(tasks []license.Task, o license.Outcome) {
 }
 
 // soonest is when a task whose callback has not come is looked at first; each
-// time after, when it has waited as long again.
-const soonest = 250 * time.Millisecond
+// time after, when it has waited as long again, but latest.
+const (
+	soonest = 250 * time.Millisecond
+	latest  = 15 * time.Minute
+)
 
 // wait says of tasks that they were sent at a time, and are waited for.
 func (p *passage) wait(tasks []license.Task, sent time.Time) {
-	age := min(max(p.now.Sub(sent), soonest), p.u.cfg.Patience)
+	age := min(max(p.now.Sub(sent), soonest), latest)
 	p.say(tasks, license.Outcome{Verdict: license.Later, Due: p.now.Add(age)})
 }
 

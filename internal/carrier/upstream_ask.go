@@ -46,11 +46,19 @@ func (p *passage) ask(ctx context.Context, tasks []license.Task, k license.Upstr
 		return
 	}
 	b, err := p.u.cfg.Records.UpstreamBatch(ctx, tasks[0].Account, tasks[0].Request, k.Key)
-	if err != nil {
-		p.unclear(tasks, "what was sent upstream cannot be read: "+err.Error())
-		return
+	allowed := false
+	if err == nil {
+		// By then nobody waits for an answer any more, and one node alone asks.
+		allowed, err = p.u.cfg.Records.RetryUpstream(ctx, b, p.now, p.now.Add(-2*p.u.cfg.Timeout))
 	}
-	p.deliver(ctx, tasks, b)
+	switch {
+	case err != nil:
+		p.unclear(tasks, "what was sent upstream cannot be read: "+err.Error())
+	case !allowed:
+		p.wait(tasks, k.Sent)
+	default:
+		p.deliver(ctx, tasks, b, true)
+	}
 }
 
 // status asks how a request stands whose callbacks do not come.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -61,8 +62,11 @@ func (u *Upstream) entered(account license.AccountName) (bool, error) {
 // ours.
 func (u *Upstream) register(ctx context.Context, account license.AccountName) error {
 	l := m2m.ListenerRequest{
-		Name: m2m.CarrierService, URL: strings.TrimSuffix(u.cfg.CallbackURL, "/") + "/" + string(account),
+		Name: m2m.CarrierService, URL: strings.TrimSuffix(u.cfg.CallbackURL, "/") + "/" + url.PathEscape(string(account)),
 		Username: callbackUser, Password: u.password(account),
+	}
+	if err := u.pace(ctx); err != nil {
+		return fmt.Errorf("registering our listener for account %s upstream: %w", account, err)
 	}
 	theirs := u.theirs(account)
 	_, err := u.client.RegisterListener(ctx, theirs, l)
@@ -129,12 +133,12 @@ func (u *Upstream) barredUntil() time.Time {
 	return u.barred
 }
 
-// Enter registers our listener for accounts, until that is done or ctx ends.
+// enter registers our listener for accounts, until that is done or ctx ends.
 func (u *Upstream) enter(ctx context.Context, accounts []license.AccountName) {
 	for attempt := 0; len(accounts) > 0; attempt++ {
 		var left []license.AccountName
 		for _, a := range accounts {
-			call, cancel := context.WithTimeout(ctx, 2*u.cfg.Timeout)
+			call, cancel := context.WithTimeout(ctx, 3*u.cfg.Timeout)
 			if err := u.ready(call, a); err != nil {
 				left = append(left, a)
 				if ctx.Err() == nil {

@@ -42,7 +42,7 @@ func (p *passage) send(ctx context.Context, tasks []license.Task) {
 	case !began: // by somebody else, at this moment
 		p.say(tasks, license.Outcome{Verdict: license.Later, Due: p.now.Add(time.Second)})
 	default:
-		p.deliver(ctx, tasks, b)
+		p.deliver(ctx, tasks, b, false)
 	}
 }
 
@@ -53,9 +53,14 @@ func (p *passage) halt(tasks []license.Task, o license.Outcome) {
 }
 
 // deliver makes the request of a batch that is written down, for these of its
-// tasks or for all of them.
-func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.UpstreamBatch) {
-	a := p.u.request(ctx, b)
+// tasks or for all of them. again says that it was made before: that it was not
+// done this time does not say that it was not then.
+func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.UpstreamBatch, again bool) {
+	// Nothing ends it but its own time: half of a call leaves a doubt behind.
+	a := p.u.request(context.WithoutCancel(ctx), b)
+	if again && a.kind == notDone {
+		a.kind = unknown
+	}
 	p.u.metrics.requests.WithLabelValues(a.kind.String()).Inc()
 	if a.kind != accepted {
 		p.u.cfg.Logger.WarnContext(ctx, "the upstream did not accept a request", "request_id", b.Request, "sku", b.SKU,
@@ -77,8 +82,8 @@ func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.U
 	case notDone:
 		if err = records.ReleaseUpstream(ctx, b, len(b.Devices)); err == nil {
 			o := license.Outcome{Verdict: license.Retry, Comment: a.err.Error(), Due: p.now.Add(a.after)}
-			if o.Due = latest(o.Due, p.u.barredUntil()); a.after == 0 && o.Due.Equal(p.now) {
-				o.Due = time.Time{}
+			if until := p.u.barredUntil(); until.After(o.Due) {
+				o.Due = until
 			}
 			p.halt(tasks, o)
 		}
@@ -90,16 +95,10 @@ func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.U
 		err = p.lacking(ctx, tasks, b, a)
 	}
 	if err != nil {
-		p.u.cfg.Logger.ErrorContext(ctx, "writing down what the upstream answered; it will be asked about", "error", err, "request_id", b.Request)
+		p.u.cfg.Logger.ErrorContext(ctx, "writing down what the upstream answered; it will be asked about", "error", err, "request_id", b.Request,
+			"upstream_request", a.remote, "answer", a.kind.String())
 		p.unclear(tasks, "the upstream's answer could not be written down: "+err.Error())
 	}
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // refuse says no of all tasks of a batch, in the upstream's words.
@@ -159,7 +158,7 @@ const (
 )
 
 func (k answerKind) String() string {
-	return [...]string{"unknown", "accepted", "not done", "refused", "refused because of a device", "short of licenses"}[k]
+	return [...]string{"unknown", "accepted", "not_done", "refused", "refused_device", "short"}[k]
 }
 
 // upstreamAnswer is what the upstream made of a request.

@@ -124,18 +124,66 @@ func TestUpstreamReplay(t *testing.T) {
 		if lost++; lost > 3 {
 			return false
 		}
-		if lost == 2 {
+		if lost == 3 {
 			carryOut()
 		}
 		panic(http.ErrAbortHandler)
 	}
 	g := newGuard(t, p, nil)
-	out, err := g.ended(t.Context(), someTasks(50, license.Assign, upstreamStart))
+	tasks := someTasks(50, license.Assign, upstreamStart)
+	for i := range 3 {
+		for range 2 { // until nobody waits for the answer any more, it is not sent again
+			if n := g.tally(t, tasks); n[license.Refused]+n[license.Stuck] > 0 || lost != i+1 {
+				t.Fatalf("%v, sent %d times, want %d", n, lost, i+1)
+			}
+		}
+		g.clock.turn(time.Second)
+	}
+	out, err := g.ended(t.Context(), tasks)
 	if err != nil || len(out) != 50 {
 		t.Fatalf("%d ended, %v", len(out), err)
 	}
 	if d := p.doubled(); d != nil || p.requests != 1 {
-		t.Errorf("%d requests, asked for twice: %v", p.requests, d)
+		t.Errorf("%d requests sent %d times, asked for twice: %v", p.requests, lost, d)
+	}
+}
+
+// That a request was not done when it was sent again says nothing of the first
+// time.
+func TestUpstreamReplayRefused(t *testing.T) {
+	for _, status := range []int{401, 403, 429, 503} {
+		p := newPlatform(t)
+		p.simlatch, p.silent = true, endsWith("")
+		sent := 0
+		p.meet = func(w http.ResponseWriter, _ *http.Request, carryOut func() string) bool {
+			switch sent++; sent {
+			case 1:
+				carryOut()
+				panic(http.ErrAbortHandler)
+			case 2, 3, 4: // it is tried with new tokens
+				w.WriteHeader(status)
+				return true
+			}
+			return false
+		}
+		g := newGuard(t, p, nil)
+		tasks := someTasks(3, license.Assign, upstreamStart)
+		for range 6 {
+			if n := g.tally(t, tasks); n[license.Done]+n[license.Refused]+n[license.Stuck] > 0 {
+				t.Errorf("%d: %v", status, n)
+			}
+			g.clock.turn(10 * time.Minute)
+		}
+		p.mu.Lock()
+		p.status["remote-1"] = m2m.StatusSuccess
+		p.mu.Unlock()
+		g.clock.turn(time.Hour)
+		if out, err := g.ended(t.Context(), tasks); err != nil || out[0].Verdict != license.Done {
+			t.Errorf("%d: %v", status, err)
+		}
+		if d := p.doubled(); d != nil || p.requests != 1 {
+			t.Errorf("%d: %d requests, asked for twice: %v", status, p.requests, d)
+		}
 	}
 }
 

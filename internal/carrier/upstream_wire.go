@@ -102,12 +102,13 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pace waits until another call may be made. It fails when there is no time for
-// it before ctx ends.
+// pace waits until another call may be made. It fails when there is not enough
+// time for one before ctx ends.
 func (u *Upstream) pace(ctx context.Context) error {
-	const least = 500 * time.Millisecond // that a call should have
-	if end, ok := ctx.Deadline(); ok && time.Until(end) < least {
-		return context.DeadlineExceeded
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-u.cfg.Timeout))
+		defer cancel()
 	}
 	return u.limit.Wait(ctx)
 }

@@ -163,7 +163,7 @@ func (c *core) newWorker() (api.Work, error) {
 		Queue: c.store, Carrier: licensor, Timeout: timeout, Sink: c.sender, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
 		Callers: c.cfg.Workers, Grace: c.cfg.Grace,
 		// The callbacks it hands to the sender come under its lease.
-		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout, 2*timeout),
+		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout, timeout+10*time.Second),
 	}))
 	return c.worker, err
 }
@@ -180,5 +180,6 @@ func (c *core) newCarrier() (provision.Carrier, time.Duration, error) {
 	}
 	var err error
 	c.upstream, err = c.newUpstream()
-	return c.upstream, c.cfg.Upstream.Timeout + upstreamRest, err
+	// Calls upstream are begun while there is time for them to end.
+	return c.upstream, 2 * c.cfg.Upstream.Timeout, err
 }

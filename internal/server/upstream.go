@@ -47,9 +47,6 @@ type UpstreamConfig struct {
 	Record      string            // a directory that exchanges are kept in; empty: none
 }
 
-// upstreamRest is what a call of the carrier may take beyond its calls upstream.
-const upstreamRest = 2 * time.Second
-
 // upstreamURL is the URL of a carrier that is an upstream; empty for others.
 func (c Config) upstreamURL() string {
 	u, _ := strings.CutPrefix(c.Carrier, CarrierUpstream)
@@ -89,10 +86,15 @@ func (c Config) checkUpstream() error {
 	case c.Upstream.Patience < 0:
 		return fmt.Errorf("--upstream-patience %v: a time cannot be negative", c.Upstream.Patience)
 	}
-	for ours := range c.Upstream.Accounts {
+	taken := map[string]bool{}
+	for ours, theirs := range c.Upstream.Accounts {
 		if _, err := license.ParseAccountName(ours); err != nil {
 			return fmt.Errorf("--upstream-account %s: %w", ours, err)
 		}
+		if taken[theirs] {
+			return fmt.Errorf("--upstream-account: %s is named for two accounts here, and callbacks about it could go to one only", theirs)
+		}
+		taken[theirs] = true
 	}
 	return nil
 }

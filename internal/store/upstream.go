@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	insertUpstream = `INSERT INTO upstream (account, request, key, sku, action, sent) VALUES ($1, $2, $3, $4, $5, $6)
+	insertUpstream = `INSERT INTO upstream (account, request, key, sku, action, sent, tried) VALUES ($1, $2, $3, $4, $5, $6, $6)
 		ON CONFLICT (account, request, key) DO NOTHING`
 	// A repeat finds its own rows.
 	sendUpstream = `INSERT INTO upstream_task (account, request, iccid, imei, batch)
@@ -58,6 +58,20 @@ func (s *Store) NameUpstream(ctx context.Context, b license.UpstreamBatch) error
 		return err
 	})
 	return s.failed("remembering an upstream's requestId", err)
+}
+
+const retryUpstream = `UPDATE upstream SET tried = $4
+	WHERE account = $1 AND request = $2 AND key = $3 AND remote = '' AND tried <= $5`
+
+// RetryUpstream allows one caller to send a batch again under its key, whose
+// answer is not known and which nobody has sent since a time.
+func (s *Store) RetryUpstream(ctx context.Context, b license.UpstreamBatch, now, since time.Time) (allowed bool, err error) {
+	err = s.write(ctx, b.Account, 1, func(tx *tx) error {
+		n, err := tx.exec(retryUpstream, string(b.Account), string(b.Request), b.Key, micros(now), micros(since))
+		allowed = n > 0
+		return err
+	})
+	return allowed && err == nil, s.failed("writing down that a request is sent upstream again", err)
 }
 
 const (
@@ -227,46 +241,37 @@ type hearing struct {
 }
 
 const (
-	upstreamsNamed = `SELECT request, key, sku, action FROM upstream WHERE account = $1 AND remote = $2`
+	upstreamsNamed = `SELECT request, key FROM upstream WHERE account = $1 AND remote = $2 AND remote <> ''`
 	tasksOfSIM     = `SELECT request, batch FROM upstream_task WHERE account = $1 AND iccid = $2`
-	unnamed        = `SELECT request, key, sku, action FROM upstream
-		WHERE account = $1 AND request = $2 AND key = $3 AND remote = ''`
-	hearUpstream = `UPDATE upstream_task SET outcome = $5, code = $6, comment = $7
+	oneUpstream    = `SELECT request, key, sku, action, remote FROM upstream WHERE account = $1 AND request = $2 AND key = $3`
+	hearUpstream   = `UPDATE upstream_task SET outcome = $5, code = $6, comment = $7
 		WHERE account = $1 AND request = $2 AND iccid = $3 AND batch = $4 AND outcome = '' RETURNING iccid`
 	heardUpstream = `SELECT outcome FROM upstream_task WHERE account = $1 AND request = $2 AND iccid = $3 AND batch = $4`
 )
 
 func (h *hearing) hear() (license.UpstreamHearing, error) {
-	read := func(scan func(...any) error) (b license.UpstreamBatch, err error) {
-		return b, scan(&b.Request, &b.Key, &b.SKU, &b.Action)
-	}
-	batches, err := collect(h.tx, read, upstreamsNamed, string(h.account), h.word.Remote)
+	named, err := h.batches(upstreamsNamed, h.word.Remote)
 	if err != nil {
 		return 0, err
 	}
-	for _, b := range batches {
+	for _, b := range named {
 		if meant, err := h.of(b); err != nil || meant != license.HearingUnknown {
 			return meant, err
 		}
 	}
-	if len(batches) > 0 {
+	if len(named) > 0 {
 		return license.HearingUnknown, nil
 	}
 	// Of a batch whose answer was lost, success says enough by itself: the license
 	// is real on the SIM, or gone.
-	keys, err := collect(h.tx, func(scan func(...any) error) (k license.UpstreamBatch, err error) {
-		return k, scan(&k.Request, &k.Key)
-	}, tasksOfSIM, string(h.account), string(h.word.ICCID))
+	meant := license.HearingUnknown
+	sent, err := h.batches(tasksOfSIM, string(h.word.ICCID))
 	if err != nil {
 		return 0, err
 	}
-	meant := license.HearingUnknown
-	for _, k := range keys {
-		b, err := first(h.tx, read, unnamed, string(h.account), string(k.Request), k.Key)
+	for _, b := range sent {
 		switch {
-		case errors.Is(err, license.ErrNotFound):
-		case err != nil:
-			return 0, err
+		case b.Remote != "":
 		case h.word.OK && b.SKU == h.word.SKU && b.Action == h.word.Action:
 			return h.of(b)
 		default:
@@ -274,6 +279,29 @@ func (h *hearing) hear() (license.UpstreamHearing, error) {
 		}
 	}
 	return meant, nil
+}
+
+// batches reads the batches whose requests and keys a statement finds.
+func (h *hearing) batches(text, arg string) (list []license.UpstreamBatch, err error) {
+	keys, err := collect(h.tx, func(scan func(...any) error) (k license.UpstreamBatch, err error) {
+		return k, scan(&k.Request, &k.Key)
+	}, text, string(h.account), arg)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		b, err := first(h.tx, func(scan func(...any) error) (b license.UpstreamBatch, err error) {
+			return b, scan(&b.Request, &b.Key, &b.SKU, &b.Action, &b.Remote)
+		}, oneUpstream, string(h.account), string(k.Request), k.Key)
+		switch {
+		case errors.Is(err, license.ErrNotFound): // it was released
+		case err != nil:
+			return nil, err
+		default:
+			list = append(list, b)
+		}
+	}
+	return list, nil
 }
 
 // of reads the word as one about a task of a batch.

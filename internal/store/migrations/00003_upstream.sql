@@ -2,7 +2,7 @@
 -- is asked for twice whatever breaks in between.
 
 -- One request upstream. remote is the requestId that it was answered with, empty
--- while that is not known.
+-- while that is not known; tried is when it was sent last.
 CREATE TABLE upstream (
 	account TEXT NOT NULL,
 	request TEXT NOT NULL,
@@ -10,6 +10,7 @@ CREATE TABLE upstream (
 	sku     TEXT NOT NULL,
 	action  TEXT NOT NULL CHECK (action IN ('assign', 'unassign')),
 	sent    BIGINT NOT NULL,
+	tried   BIGINT NOT NULL,
 	remote  TEXT NOT NULL DEFAULT '',
 	PRIMARY KEY (account, request, key)
 ) {clustered};
@@ -29,4 +30,5 @@ CREATE TABLE upstream_task (
 	comment TEXT NOT NULL DEFAULT '',
 	PRIMARY KEY (account, request, iccid)
 ) {clustered} {hot};
-CREATE INDEX upstream_task_sim ON upstream_task (account, iccid);
+-- It holds all that is looked for: else SQLite would read all of the account.
+CREATE INDEX upstream_task_sim ON upstream_task (account, iccid, batch);
