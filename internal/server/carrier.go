@@ -61,8 +61,11 @@ func (c Config) checkCarrier() error {
 		return fmt.Errorf("unknown carrier %.60q: this version knows --carrier simulated, --carrier http:URL and --carrier upstream:URL", c.Carrier)
 	}
 	for _, f := range []struct{ flag, value string }{
-		{"token", string(c.CarrierToken)}, {"secret", string(c.CarrierSecret)},
-		{"cert", c.CarrierCert}, {"key", c.CarrierKey}, {"ca", c.CarrierCA},
+		{"token", string(c.CarrierToken)},
+		{"secret", string(c.CarrierSecret)},
+		{"cert", c.CarrierCert},
+		{"key", c.CarrierKey},
+		{"ca", c.CarrierCA},
 	} {
 		if f.value != "" && c.Carrier == CarrierSimulated {
 			return fmt.Errorf("--carrier-%s is for --carrier http:URL; the simulated carrier is asked nothing", f.flag)

@@ -211,7 +211,9 @@ func (s *Server) serveUpstream(ctx context.Context) error {
 	}
 	// Nobody writes them down any more: they come again.
 	err := u.http.Close()
-	<-ended
+	if end := <-ended; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, end)
+	}
 	return err
 }
 
