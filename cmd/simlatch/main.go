@@ -47,6 +47,10 @@ func commands() []*cobra.Command {
 		newLogoutCommand(),
 		newProfileCommand(),
 		newSubscriptionsCommand(),
+		newPlanCommand(),
+		newApplyCommand(),
+		newAssignCommand(),
+		newUnassignCommand(),
 		newStatusCommand(),
 		newDevicesCommand(),
 		newCallbacksCommand(),
@@ -63,6 +67,7 @@ func commands() []*cobra.Command {
 		newListenerCommand(),
 		newCallbackCommand(),
 		newStuckCommand(),
+		newCarrierCommand(),
 		newUpstreamCommand(),
 	}
 }

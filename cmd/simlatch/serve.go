@@ -26,10 +26,10 @@ func newServeCommand() *cobra.Command {
 callbacks. When it is ready it prints one line with its address. SIGTERM or
 Ctrl-C lets what is in flight end; a second one ends at once.
 
-The carrier, who makes licenses real on SIMs, must be named. "simulated" answers
-as a carrier would and licenses no SIM really. "upstream:URL" is the reference
-platform or another Simlatch, which this one then stands in front of as a guard:
-docs/carriers.md says what it needs.
+The carrier, who makes licenses real on SIMs, must be named. "http:URL" is a
+provisioning system of yours that answers as docs/carriers.md says;
+"upstream:URL" is the reference platform or another Simlatch, which this one then
+guards; "simulated" answers as a carrier would and licenses no SIM really.
 
 The database is a SQLite file by default, for one process. On PostgreSQL any
 number of equal nodes share the work; they need the same --secrets-key-file.
@@ -48,6 +48,10 @@ description at /docs.`,
   # a node on PostgreSQL, with TLS, reached from elsewhere
   SIMLATCH_DATABASE_FILE=/run/secrets/database simlatch serve --config simlatch.yaml \
       --listen :8443 --tls-cert tls.crt --tls-key tls.key --secrets-key-file simlatch.key
+
+  # licenses made real by a provisioning system
+  SIMLATCH_CARRIER_TOKEN_FILE=token SIMLATCH_CARRIER_SECRET_FILE=secret \
+      simlatch serve --carrier http:https://carrier.example/licenses
 
   # what a setting is, and where it came from
   simlatch config show --config simlatch.yaml`,
@@ -72,7 +76,8 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.String("tls-cert", "", "serve TLS with the certificate in this PEM `file`, read again when it changes")
 	own.String("tls-key", "", "the certificate's key, a PEM `file`")
 	own.String("seed", "", "a YAML or JSON `file` of what to create if it is not there yet")
-	own.String("carrier", "", "`name` of who makes licenses real: simulated (which does not), or upstream:URL")
+	own.String("carrier", "", "`name` of who makes licenses real: http:URL for a provisioning system, upstream:URL for a service with the same API, or simulated (which does not)")
+	addCarrierFlags(own)
 	own.Duration("carrier-delay", 0, "how long the simulated carrier takes")
 	own.Float64("carrier-refuse-rate", 0, "the `share` of devices that the simulated carrier refuses, always the same ones")
 	own.StringSlice("callback-allow", nil, "a private or loopback `network` that listeners may be in, such as 127.0.0.0/8 (repeatable)")
@@ -120,6 +125,7 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 		Upstream:  upstreamOf(cmd),
 		Retention: span("retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
 	}
+	setCarrier(&o.server, f)
 	networks, _ := f.GetStringSlice("callback-allow")
 	for _, n := range networks {
 		prefix, err := netip.ParsePrefix(n)

@@ -91,7 +91,7 @@ func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.U
 		err = p.refuse(ctx, tasks, b, a)
 	case refusedSome:
 		err = p.split(ctx, tasks, b, a)
-	case short:
+	case tooFew:
 		err = p.lacking(ctx, tasks, b, a)
 	}
 	if err != nil {
@@ -154,7 +154,7 @@ const (
 	notDone                       // it was not, for a reason that will pass
 	refusedAll                    // it never will be, for any device
 	refusedSome                   // it never will be, for some device
-	short                         // it was not, for a lack of licenses
+	tooFew                        // it was not, for a lack of licenses
 )
 
 func (k answerKind) String() string {
@@ -236,7 +236,7 @@ func refusal(e *m2m.Error) answerKind {
 	}
 	switch {
 	case is(m2m.ErrInsufficientLicense):
-		return short
+		return tooFew
 	case is(m2m.ErrUnassignLifetime, m2m.ErrSKUNotDefined, m2m.ErrSKUInvalid):
 		return refusedAll
 	case is(m2m.ErrAuthorization, m2m.ErrAuthentication, m2m.ErrSessionExpired, m2m.ErrSessionInvalid, m2m.ErrSessionFormat,

@@ -14,7 +14,7 @@ import (
 
 func TestUpstreamConformance(t *testing.T) {
 	for _, simlatch := range []bool{false, true} {
-		testConformance(t, func(t *testing.T) provisioner {
+		testConformance(t, func(t *testing.T) Provisioner {
 			p := newPlatform(t)
 			p.simlatch, p.refused = simlatch, endsWith("3")
 			return patientGuard{newGuard(t, p, func(c *UpstreamConfig) { c.Timeout = 5 * time.Second })}

@@ -230,7 +230,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	// The second takes only what fills a batch, so that the store has one to do
 	// while the first is told of its own, and small ones are not made smaller.
 	for i, least := range []int{1, batchSize} {
-		settler.Go(func() { lost[i] = w.settle(settling, least) })
+		settler.Go(func() { lost[i] = w.settle(ctx, settling, least) })
 	}
 
 	<-ctx.Done()

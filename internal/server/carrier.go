@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ import (
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/provision"
 )
+
+// CheckPrefix begins the ICCIDs of the SIMs that checks of a carrier make up.
+const CheckPrefix = carrier.CheckPrefix
 
 // CarrierHTTP begins the name of a carrier that is a provisioning system at a
 // URL.
@@ -163,4 +167,27 @@ func (c *core) newReceiver() (http.Handler, error) {
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// CarrierCheck says what the checks of a carrier ask for.
+type CarrierCheck = carrier.CheckConfig
+
+// CarrierFinding is what one check of a carrier found.
+type CarrierFinding = carrier.Finding
+
+// CheckCarrier holds the provisioning system that the configuration names against
+// what is asked of one, by tasks that nobody asked for. The error says that it
+// could not be tried, and is one of the configuration.
+func (c Config) CheckCarrier(ctx context.Context, check CarrierCheck) ([]CarrierFinding, error) {
+	if _, isHTTP := c.carrierURL(); !isHTTP {
+		return nil, errors.New("only a carrier at a URL can be checked")
+	}
+	if err := c.checkCarrier(); err != nil {
+		return nil, err
+	}
+	cfg, err := c.httpCarrier(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	return carrier.CheckHTTP(ctx, cfg, check)
 }

@@ -120,6 +120,7 @@ type Config struct {
 	from string       // a file that a database in memory begins with
 	// listenerConns is how many callbacks a listener gets at once, in a sandbox.
 	listenerConns int
+	bodyTimeout   time.Duration // as in api.Config; tests have a short one
 }
 
 // Check says what is wrong with the configuration by itself, whatever the

@@ -165,11 +165,17 @@ func TestImportLosesItsConnection(t *testing.T) {
 		b := newBench(t, db.Open(t), storetest.Fixture{SIMs: -1})
 		raw := db.SQL(t)
 		_, err := b.s.Import(t.Context(), func(yield func(license.SIM, error) bool) {
+			const more = 5000 // than are kept before the first statement
+			for i := range more {
+				if !yield(storetest.SIM(storetest.Account, i), nil) {
+					return
+				}
+			}
 			_, err := raw.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'`)
 			if err != nil {
 				t.Error(err)
 			}
-			yield(storetest.SIM(storetest.Account, 1), nil)
+			yield(storetest.SIM(storetest.Account, more), nil)
 		}, b.now, nil)
 		var unavailable *license.UnavailableError
 		var conflict *store.ConflictError

@@ -79,6 +79,7 @@ var mayScan = map[string]bool{
 	"countEnded":      true, // the tasks of a request with a lease that was left behind
 	"takeBack":        true, // the same
 	"nextLeaseEnd":    true, // the same
+	"settleWhole":     true, // all tasks of requests that the batch holds whole
 	"selectStuck":     true, // an operator's list
 	"callbacksOfSome": true, // the same: all tasks of some requests, 5,000 at most
 	"purgeKeys":       true, // once an hour, as are the next
