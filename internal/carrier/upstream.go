@@ -88,6 +88,7 @@ func (c UpstreamConfig) complete() (UpstreamConfig, error) {
 	if c.Batch < 0 || !(c.Rate >= 0) {
 		return c, errors.New("neither the batch nor the rate can be negative")
 	}
+	c.Records = written{c.Records}
 	c.Batch = cmp.Or(c.Batch, DefaultUpstreamBatch)
 	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
 	c.Patience = cmp.Or(c.Patience, time.Minute)

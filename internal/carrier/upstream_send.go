@@ -56,8 +56,7 @@ func (p *passage) halt(tasks []license.Task, o license.Outcome) {
 // tasks or for all of them. again says that it was made before: that it was not
 // done this time does not say that it was not then.
 func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.UpstreamBatch, again bool) {
-	// Nothing ends it but its own time: half of a call leaves a doubt behind.
-	a := p.u.request(context.WithoutCancel(ctx), b)
+	a := p.u.request(ctx, b)
 	if again && a.kind == notDone {
 		a.kind = unknown
 	}
@@ -66,9 +65,6 @@ func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.U
 		p.u.cfg.Logger.WarnContext(ctx, "the upstream did not accept a request", "request_id", b.Request, "sku", b.SKU,
 			"devices", len(b.Devices), "answer", a.kind.String(), "error", a.err)
 	}
-	// What was answered is written down whatever has ended meanwhile.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
 	records := p.u.cfg.Records
 	var err error
 	switch a.kind {
@@ -99,6 +95,33 @@ func (p *passage) deliver(ctx context.Context, tasks []license.Task, b license.U
 			"upstream_request", a.remote, "answer", a.kind.String())
 		p.unclear(tasks, "the upstream's answer could not be written down: "+err.Error())
 	}
+}
+
+// written are records in which what was answered is written down whatever has
+// ended meanwhile.
+type written struct{ Records }
+
+const writeTime = 5 * time.Second
+
+// NameUpstream implements Records.
+func (w written) NameUpstream(ctx context.Context, b license.UpstreamBatch) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
+	defer cancel()
+	return w.Records.NameUpstream(ctx, b)
+}
+
+// ReleaseUpstream implements Records.
+func (w written) ReleaseUpstream(ctx context.Context, b license.UpstreamBatch, most int) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
+	defer cancel()
+	return w.Records.ReleaseUpstream(ctx, b, most)
+}
+
+// DecideUpstream implements Records.
+func (w written) DecideUpstream(ctx context.Context, b license.UpstreamBatch, v license.Verdict, code, comment string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
+	defer cancel()
+	return w.Records.DecideUpstream(ctx, b, v, code, comment)
 }
 
 // refuse says no of all tasks of a batch, in the upstream's words.
@@ -185,7 +208,10 @@ func (u *Upstream) request(ctx context.Context, b license.UpstreamBatch) upstrea
 		in.Devices[i] = m2m.NewDevice(string(d.IMEI), string(d.ICCID))
 	}
 	seen := &trace{}
-	ctx = context.WithValue(ctx, traceKey{}, seen)
+	// Nothing ends it but its own time, renewed tokens included: half of a call
+	// leaves a doubt behind.
+	ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), traceKey{}, seen), u.cfg.Timeout)
+	defer cancel()
 	ask := u.client.Assign
 	if b.Action == license.Unassign {
 		ask = u.client.Unassign

@@ -75,7 +75,7 @@ func TestUpstream(t *testing.T) {
 		c := here.login(t)
 		s := c.listen(nil)
 		magic := func(code string) string { return sandbox.MagicPrefix + code + "0000000001" }
-		iccids := []string{magic("00"), magic("01"), magic("02"), magic("04"), "89148000000000000913", string(sandbox.SIM(20))}
+		iccids := []string{magic("00"), magic("01"), magic("02"), magic("03"), magic("04"), "89148000000000000913", string(sandbox.SIM(20))}
 		for i := 1; i <= 19; i++ {
 			iccids = append(iccids, string(sandbox.SIM(i)))
 		}
@@ -92,6 +92,15 @@ func TestUpstream(t *testing.T) {
 			}
 			if m.RequestID != accepted.RequestID {
 				t.Errorf("a callback for request %s, not ours", m.RequestID)
+			}
+		}
+		here.clean(t, there)
+		// And back, but for one that the carrier there leaves as it is.
+		c.call(http.MethodDelete, "/devices/license/actions/assign",
+			licenseRequest(string(license.SKUFlexible), magic("00"), magic("03"), string(sandbox.SIM(1)), string(sandbox.SIM(2))), http.StatusOK, nil)
+		for _, m := range s.wait(t, 4) {
+			if failed := m.Err() != nil; failed != (m.ICCID() == magic("03")) {
+				t.Errorf("unassign of %s: %v", m.ICCID(), m.Err())
 			}
 		}
 		here.clean(t, there)
