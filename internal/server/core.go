@@ -28,6 +28,7 @@ type core struct {
 	sender  *callback.Sender
 	worker  *provision.Worker // nil on a node that only serves
 	api     *api.API
+	alerter *alerter
 
 	draining atomic.Bool
 	nodes    atomic.Int64 // that live, this one included
@@ -62,8 +63,9 @@ func (c *core) run(ctx context.Context) error {
 	if c.worker != nil {
 		group.Go(func() error { return c.worker.Run(running) })
 	}
-	if c.cfg.box == nil { // whose nodes are one
+	if c.cfg.box == nil { // whose nodes are one, and whose operators are tests
 		group.Go(func() error { return c.beat(running) })
+		group.Go(func() error { return c.alerter.run(running) })
 	}
 	group.Go(func() error { return c.purge(running) })
 	group.Go(func() error { return c.seal(running) })
@@ -119,6 +121,9 @@ func (c *core) wire() error {
 		Grace: c.cfg.Grace,
 	}))
 	if err != nil {
+		return err
+	}
+	if c.alerter, err = newAlerter(c); err != nil {
 		return err
 	}
 	work, err := c.newWorker()
