@@ -69,6 +69,9 @@ func commands() []*cobra.Command {
 		newStuckCommand(),
 		newCarrierCommand(),
 		newUpstreamCommand(),
+		newOperatorCommand(),
+		newPolicyCommand(),
+		newAuditCommand(),
 	}
 }
 

@@ -110,6 +110,7 @@ func wire(err error) *wireError {
 	var slowed *auth.SlowedError
 	var input *license.InputError
 	var devices *license.DevicesError
+	var policy *license.PolicyError
 	var unavailable *license.UnavailableError
 	switch {
 	case errors.As(err, &said):
@@ -123,6 +124,8 @@ func wire(err error) *wireError {
 		return &e
 	case errors.As(err, &input):
 		return wireInput(input)
+	case errors.As(err, &policy):
+		return &wireError{status: http.StatusBadRequest, code: m2m.CodePolicy, message: sentence(policy.Error())}
 	case errors.As(err, &devices):
 		return wireDevices(devices)
 	case errors.As(err, &unavailable):
@@ -131,6 +134,12 @@ func wire(err error) *wireError {
 		return errUnavailable(0)
 	}
 	return wireSentinel(err)
+}
+
+// sentence writes a message of ours as the platform writes its own.
+func sentence(s string) string {
+	first, size := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(first)) + s[size:] + "."
 }
 
 // wireSentinel is the part of the table about errors that say no more than
@@ -199,7 +208,7 @@ func wireInput(e *license.InputError) *wireError {
 		return bad(m2m.CodeCallbackURL, "The callback URL %s is not valid: %s.", quote(e.Value), e.Reason)
 	case license.FieldCredential:
 		return bad(m2m.CodeCallbackCredentials, "The callback credentials are not valid: %s.", e.Reason)
-	case license.FieldGeneration, license.FieldUnits, license.FieldRequest: // never of a request to this API
+	case license.FieldGeneration, license.FieldUnits, license.FieldRequest, license.FieldRole: // never of a request to this API
 	}
 	return wireSentinel(e)
 }

@@ -94,8 +94,14 @@ type Config struct {
 	// LoginLock says what many failed logins do; empty means auth.LockSlow.
 	LoginLock auth.Lock
 
+	// AlertURL gets a message, signed with AlertSecret (whsec_…), when a pool falls
+	// below its threshold; both or neither are given.
+	AlertURL, AlertSecret string
+
 	// Retention is how long ended work is kept; 0 means DefaultRetention.
 	Retention time.Duration
+	// AuditRetention is how long entries of the audit are kept; 0 means for ever.
+	AuditRetention time.Duration
 	// Grace is how long work in flight may take to end at shutdown; 0 means
 	// DefaultGrace.
 	Grace time.Duration
@@ -129,7 +135,7 @@ func (c Config) Check() error {
 	if err := c.checkCarrier(); err != nil {
 		return err
 	}
-	return c.checkNumbers()
+	return errors.Join(c.checkNumbers(), c.checkAlerts())
 }
 
 // complete fills in the defaults.
@@ -163,6 +169,7 @@ func (c Config) checkNumbers() error {
 		{"callback-interval", c.CallbackInterval},
 		{"callback-timeout", c.CallbackTimeout},
 		{"retention", c.Retention},
+		{"audit-retention", c.AuditRetention},
 		{"grace", c.Grace},
 		{"drain-delay", c.DrainDelay},
 	} {

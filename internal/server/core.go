@@ -16,6 +16,7 @@ import (
 	"github.com/simlatch/simlatch/internal/callback"
 	"github.com/simlatch/simlatch/internal/carrier"
 	"github.com/simlatch/simlatch/internal/exchange"
+	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/store"
 )
@@ -34,6 +35,7 @@ type core struct {
 
 	upstream *carrier.Upstream  // nil where the carrier is none
 	recorder *exchange.Recorder // nil without --record
+	alerter *alerter
 
 	draining atomic.Bool
 	nodes    atomic.Int64 // that live, this one included
@@ -71,10 +73,12 @@ func (c *core) run(ctx context.Context) error {
 	if c.upstream != nil {
 		group.Go(func() error { return c.runUpstream(running) })
 	}
-	if c.cfg.box == nil { // whose nodes are one
+	if c.cfg.box == nil { // whose nodes are one, and whose operators are tests
 		group.Go(func() error { return c.beat(running) })
+		group.Go(func() error { return c.alerter.run(running) })
 	}
 	group.Go(func() error { return c.purge(running) })
+	group.Go(func() error { return c.seal(running) })
 	return group.Wait()
 }
 
@@ -95,7 +99,7 @@ func (c *core) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, From: c.cfg.from})
+	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from})
 	if err != nil {
 		return err
 	}
@@ -129,6 +133,9 @@ func (c *core) wire() error {
 	if err != nil {
 		return err
 	}
+	if c.alerter, err = newAlerter(c); err != nil {
+		return err
+	}
 	work, err := c.newWorker()
 	if err != nil {
 		return err
@@ -137,7 +144,7 @@ func (c *core) wire() error {
 		return err
 	}
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
-		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, Work: work,
+		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
 		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, BodyTimeout: c.cfg.bodyTimeout,
 		Nodes:        func() int { return int(c.nodes.Load()) },

@@ -22,9 +22,9 @@ const keepIdempotency = 24 * time.Hour
 // Run again with the same request, or with the same idempotency key and body,
 // it changes nothing and returns the ID that stands. It fails with
 // license.ErrKeyReused for the same key with another body, a
-// *license.DevicesError of ErrUnknownDevice, ErrDuplicate, ErrNotActive,
-// ErrNotEligible, ErrHeld or ErrNotHeld, or license.ErrInsufficient, in this
-// order where several apply.
+// *license.PolicyError, a *license.DevicesError of ErrUnknownDevice,
+// ErrDuplicate, ErrNotActive, ErrNotEligible, ErrHeld or ErrNotHeld, or
+// license.ErrInsufficient, in this order where several apply.
 func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted license.Accepted, err error) {
 	r := *p.Request
 	if r.Devices, err = s.resolve(ctx, r.Account, r.Devices); err != nil {
@@ -32,7 +32,7 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 	}
 	// The devices may have been sorted anew, so two of them may be one SIM now.
 	if twice := license.SortDevices(r.Devices); len(twice) > 0 {
-		return license.Accepted{}, s.failed("checking devices", s.refuse(s.reader(ctx), &r))
+		return license.Accepted{}, s.failed("checking devices", s.whyNot(ctx, &r))
 	}
 	p.Request = &r
 	var together *block
@@ -45,7 +45,7 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 	if errors.Is(err, errNotAll) {
 		// Which device is at fault is found out of the writer's time. Should
 		// nothing be wrong any more, one was held when it counted.
-		if err = s.refuse(s.reader(ctx), &r); err == nil {
+		if err = s.whyNot(ctx, &r); err == nil {
 			err = &license.DevicesError{Err: license.ErrHeld, Devices: r.Devices}
 		}
 	}
@@ -53,6 +53,16 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 		return license.Accepted{}, s.failed("accepting a request", err)
 	}
 	return accepted, nil
+}
+
+// whyNot finds out why a request was not taken: its account's policy, or the
+// devices.
+func (s *Store) whyNot(ctx context.Context, r *license.Request) error {
+	q := s.reader(ctx)
+	if err := refusal(q, r); err != nil {
+		return err
+	}
+	return s.refuse(q, r)
 }
 
 // errNotAll says that some device could not be taken, and not yet which.
@@ -116,7 +126,11 @@ func (a *acceptance) write() error {
 	}
 	a.place()
 	steps = append(steps, a.insertTasks()...)
-	return a.tx.together(append(steps, a.reserve()...)...)
+	reservations, closely := a.reserve()
+	if err := a.tx.together(append(steps, reservations...)...); err != nil {
+		return err
+	}
+	return closely()
 }
 
 // replay is the answer to a request that was accepted before, as id.
@@ -452,36 +466,4 @@ func (a *acceptance) accepted() []license.Accepted {
 		}
 	}
 	return accepted
-}
-
-const reservePool = `UPDATE pool SET reserved = reserved + $3
-	WHERE account = $1 AND sku = $2 AND purchased - reserved - assigned >= $3`
-
-// reserve writes the lines of the ledger and moves the pools.
-func (a *acceptance) reserve() (steps []step) {
-	var lines []posting
-	units := map[license.SKU]int{}
-	for _, p := range a.params {
-		if r := p.Request; r.Action == license.Assign {
-			lines = append(lines, posting{request: r.ID, number: 1, sku: r.SKU, kind: reserve, units: len(r.Devices), at: r.At})
-			units[r.SKU] += len(r.Devices)
-		}
-	}
-	if len(lines) == 0 {
-		return nil
-	}
-	steps = append(steps, insertPostings(a.account, lines))
-	// Pools last: they are the rows everyone shares.
-	for _, sku := range slices.Sorted(maps.Keys(units)) {
-		steps = append(steps, step{
-			text: reservePool, args: []any{string(a.account), string(sku), units[sku]},
-			check: func(n int64) error {
-				if n == 0 {
-					return license.ErrInsufficient
-				}
-				return nil
-			},
-		})
-	}
-	return steps
 }

@@ -34,6 +34,8 @@ var distributedTables = []distributedTable{
 	{"upstream", "account"},
 	{"upstream_task", "account"},
 	{"strange_outcome", "account"},
+	{"policy", "account"},
+	{"policy_day", "account"},
 	{"sim_owner", "iccid"},
 }
 

@@ -19,8 +19,9 @@ import (
 // then how many SIMs have been dealt with.
 func (s *Store) Import(ctx context.Context, sims iter.Seq2[license.SIM, error], now time.Time, progress func(done int)) (ImportResult, error) {
 	var im *importer
+	e := s.entry("sim.import", "", "")
 	fn := func(tx *tx) error {
-		im = &importer{tx: tx, now: now, progress: progress, batches: map[license.AccountName][]numberedSIM{}}
+		im = &importer{tx: tx, now: now, progress: progress, entry: e, batches: map[license.AccountName][]numberedSIM{}}
 		for sim, err := range sims {
 			if err == nil {
 				err = ctx.Err()

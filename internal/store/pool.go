@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	selectPoolRows = `SELECT account, sku, purchased, reserved, assigned FROM pool WHERE account = $1 ORDER BY sku`
-	selectPool     = `SELECT account, sku, purchased, reserved, assigned FROM pool WHERE account = $1 AND sku = $2`
+	selectPoolRows = `SELECT account, sku, purchased, reserved, assigned, threshold FROM pool WHERE account = $1 ORDER BY sku`
+	selectPool     = `SELECT account, sku, purchased, reserved, assigned, threshold FROM pool WHERE account = $1 AND sku = $2`
 )
 
 func selectPools(q querier, account license.AccountName) ([]license.Pool, error) {
@@ -19,7 +19,7 @@ func selectPools(q querier, account license.AccountName) ([]license.Pool, error)
 }
 
 func scanPool(scan func(...any) error) (p license.Pool, err error) {
-	return p, scan(&p.Account, &p.SKU, &p.Purchased, &p.Reserved, &p.Assigned)
+	return p, scan(&p.Account, &p.SKU, &p.Purchased, &p.Reserved, &p.Assigned, &p.Threshold)
 }
 
 // Pools lists an account's pools by SKU.
@@ -33,7 +33,7 @@ const (
 		ON CONFLICT (account, sku) DO NOTHING`
 	growPool = `UPDATE pool SET purchased = purchased + $3
 		WHERE account = $1 AND sku = $2 AND purchased + $3 >= reserved + assigned
-		RETURNING account, sku, purchased, reserved, assigned`
+		RETURNING account, sku, purchased, reserved, assigned, threshold`
 	insertPurchase = `INSERT INTO purchase (account, sku, number, units, reference, reason, time)
 		SELECT $1, $2, coalesce(max(number), 0) + 1, CAST($3 AS BIGINT), $4, $5, CAST($6 AS BIGINT)
 		FROM purchase WHERE account = $1 AND sku = $2
@@ -57,6 +57,7 @@ func (s *Store) AddPurchase(ctx context.Context, p license.Purchase, now time.Ti
 		return pool, &license.InputError{Field: license.FieldUnits, Value: strconv.FormatInt(p.Units, 10), Reason: "a purchase has at most a million million licenses"}
 	}
 	var number int64 // that a former try gave the purchase
+	e := s.entry("pool.purchase", p.Account, string(p.SKU))
 	err = s.write(ctx, p.Account, 1, func(tx *tx) error {
 		if err := needAccount(tx, p.Account); err != nil {
 			return err
@@ -86,7 +87,14 @@ func (s *Store) AddPurchase(ctx context.Context, p license.Purchase, now time.Ti
 		}
 		pool = list[0]
 		number, err = first(tx, one[int64], insertPurchase, string(p.Account), string(p.SKU), p.Units, p.Reference, p.Reason, micros(now))
-		return err
+		if err != nil {
+			return err
+		}
+		if err := tx.record(e, facts{"purchased": pool.Purchased - p.Units},
+			facts{"purchased": pool.Purchased, "units": p.Units, "reference": p.Reference, "reason": p.Reason}); err != nil {
+			return err
+		}
+		return tx.alertIfLow(pool, -p.Units, now)
 	})
 	return pool, s.failed("adding a purchase", err)
 }
@@ -112,6 +120,7 @@ const (
 // AddAccount adds an account. It fails with license.ErrExists when there is one
 // of that name, hyphens left aside.
 func (s *Store) AddAccount(ctx context.Context, name license.AccountName, now time.Time) error {
+	e := s.entry("account.add", name, string(name))
 	err := s.write(ctx, name, 1, func(tx *tx) error {
 		if _, err := tx.exec(lockAccounts); err != nil {
 			return err
@@ -126,6 +135,9 @@ func (s *Store) AddAccount(ctx context.Context, name license.AccountName, now ti
 		like, err := collect(tx, one[string], likeAccount, name.Folded(), string(name))
 		if err == nil && len(like) > 0 {
 			err = fmt.Errorf("account %s, which differs only by hyphens: %w", like[0], license.ErrExists)
+		}
+		if err == nil {
+			err = tx.record(e, nil, nil)
 		}
 		return err
 	})

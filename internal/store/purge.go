@@ -63,6 +63,12 @@ func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duratio
 		if _, err := tx.exec(purgeSessions, micros(now.Add(-keepSession))); err != nil {
 			return err
 		}
+		if _, err := tx.exec(purgeOperatorSessions, micros(now.Add(-keepSession))); err != nil {
+			return err
+		}
+		if _, err := tx.exec(purgeAlerts, micros(now.Add(-retention))); err != nil {
+			return err
+		}
 		_, err := tx.exec(purgeLockouts, micros(now.Add(-24*time.Hour)), micros(now))
 		return err
 	})
@@ -72,11 +78,15 @@ func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duratio
 func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, now time.Time, retention time.Duration) (deleted int, err error) {
 	before, exhausted := now.Add(-retention), now.Add(-max(retention, keepExhausted))
 	err = s.write(ctx, account, 1, func(tx *tx) error {
+		if _, err := tx.exec(purgeDays, string(account), micros(license.Day(now).Add(-24*time.Hour))); err != nil {
+			return err
+		}
 		if _, err := tx.exec(purgeKeys, string(account), micros(now.Add(-keepIdempotency))); err != nil {
 			return err
 		}
 		return purgeStrangeOutcomes(tx, account, before)
 	})
+	e := s.entry("work.purge", account, "")
 	for err == nil {
 		var ids []license.RequestID
 		tasks := 0
@@ -93,7 +103,7 @@ func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, n
 			break
 		}
 		var n int
-		n, err = s.purgeRequests(ctx, account, ids, now, before)
+		n, err = s.purgeRequests(ctx, e, ids, now, before)
 		deleted += n
 		if errors.Is(err, errSentAgain) {
 			err = nil // what was sent again is not found any more
@@ -106,8 +116,10 @@ func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, n
 // callback of theirs is being sent again.
 var errSentAgain = errors.New("a callback was sent again")
 
-func (s *Store) purgeRequests(ctx context.Context, account license.AccountName, ids []license.RequestID, now, before time.Time) (deleted int, err error) {
-	list := only(ids)
+// purgeRequests purges some requests; e is the entry of the audit for all that
+// the purge does to the account, which the first transaction writes.
+func (s *Store) purgeRequests(ctx context.Context, e entry, ids []license.RequestID, now, before time.Time) (deleted int, err error) {
+	list, account := only(ids), e.Account
 	err = s.write(ctx, account, maxGroup+1, func(tx *tx) error {
 		deleted = 0
 		tasks, err := tx.exec(purgeTasks, string(account), micros(before), list)
@@ -133,8 +145,10 @@ func (s *Store) purgeRequests(ctx context.Context, account license.AccountName, 
 			}
 			deleted += int(n)
 		}
-		_, err = tx.exec(markPurged, string(account), micros(now), list)
-		return err
+		if _, err = tx.exec(markPurged, string(account), micros(now), list); err != nil {
+			return err
+		}
+		return tx.record(e, nil, facts{"endedBefore": before.UTC()})
 	})
 	return deleted, err
 }
