@@ -68,6 +68,7 @@ func commands() []*cobra.Command {
 		newCallbackCommand(),
 		newStuckCommand(),
 		newCarrierCommand(),
+		newUpstreamCommand(),
 	}
 }
 

@@ -27,8 +27,9 @@ callbacks. When it is ready it prints one line with its address. SIGTERM or
 Ctrl-C lets what is in flight end; a second one ends at once.
 
 The carrier, who makes licenses real on SIMs, must be named. "http:URL" is a
-provisioning system of yours that answers as docs/carriers.md says; "simulated"
-answers as a carrier would and licenses no SIM really.
+provisioning system of yours that answers as docs/carriers.md says;
+"upstream:URL" is the reference platform or another Simlatch, which this one then
+guards; "simulated" answers as a carrier would and licenses no SIM really.
 
 The database is a SQLite file by default, for one process. On PostgreSQL any
 number of equal nodes share the work; they need the same --secrets-key-file.
@@ -75,7 +76,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.String("tls-cert", "", "serve TLS with the certificate in this PEM `file`, read again when it changes")
 	own.String("tls-key", "", "the certificate's key, a PEM `file`")
 	own.String("seed", "", "a YAML or JSON `file` of what to create if it is not there yet")
-	own.String("carrier", "", "`name` of who makes licenses real: http:URL for a provisioning system, or simulated (which does not)")
+	own.String("carrier", "", "`name` of who makes licenses real: http:URL for a provisioning system, upstream:URL for a service with the same API, or simulated (which does not)")
 	addCarrierFlags(own)
 	own.Duration("carrier-delay", 0, "how long the simulated carrier takes")
 	own.Float64("carrier-refuse-rate", 0, "the `share` of devices that the simulated carrier refuses, always the same ones")
@@ -93,6 +94,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.String("node-id", "", "this node's `name` among others on the database (default the host's name and a random part)")
 	own.String("log-format", "auto", "`form` of the log: json, text, or auto for text on a terminal")
 	own.String("log-level", "info", "least `level` to log: debug, info, warn or error")
+	addGuardFlags(own)
 	own.VisitAll(func(flag *pflag.Flag) { markSetting(own, flag.Name) })
 	f.AddFlagSet(own)
 }
@@ -120,6 +122,7 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 		Workers: number("workers"), ServeOnly: number("workers") == 0,
 		CallbackInterval: span("callback-interval"), CallbackTimeout: span("callback-timeout"), CallbackAttempts: number("callback-attempts"),
 		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), LoginLock: auth.Lock(text("login-lock")),
+		Upstream:  upstreamOf(cmd),
 		Retention: span("retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
 	}
 	setCarrier(&o.server, f)

@@ -54,13 +54,15 @@ func (c Config) checkCarrier() error {
 	text, isHTTP := c.carrierURL()
 	switch {
 	case c.Carrier == "" && !c.ServeOnly:
-		return errors.New("no carrier is named, and there is no default: give --carrier simulated for one that answers like a carrier and licenses no SIM really, or --carrier http:URL for a provisioning system")
+		return errors.New("no carrier is named, and there is no default: give --carrier simulated for one that answers like a carrier and licenses no SIM really, --carrier http:URL for a provisioning system, or --carrier upstream:URL for a service with the same API")
 	case isHTTP && strings.HasPrefix(text, "//"):
 		return errors.New("--carrier http: is followed by a whole URL, as in --carrier http:https://carrier.example/licenses")
 	case isHTTP:
 		return c.checkHTTPCarrier(text)
+	case strings.HasPrefix(c.Carrier, CarrierUpstream), c.Upstream.Record != "":
+		return c.checkUpstream()
 	case c.Carrier != "" && c.Carrier != CarrierSimulated && c.Provisioner == nil:
-		return fmt.Errorf("unknown carrier %.60q: this version knows --carrier simulated and --carrier http:URL", c.Carrier)
+		return fmt.Errorf("unknown carrier %.60q: this version knows --carrier simulated, --carrier http:URL and --carrier upstream:URL", c.Carrier)
 	}
 	for _, f := range []struct{ flag, value string }{
 		{"token", string(c.CarrierToken)},

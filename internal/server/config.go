@@ -67,6 +67,8 @@ type Config struct {
 	// CarrierRefuses, when not nil, names further SIMs that the simulated
 	// carrier refuses, by ICCID. It is called by several goroutines at once.
 	CarrierRefuses func(iccid string) bool
+	// Upstream sets up the carrier "upstream:URL".
+	Upstream UpstreamConfig
 	// Workers is how many calls to the carrier run at once; 0 means as many as
 	// package provision chooses.
 	Workers int
@@ -138,6 +140,8 @@ func (c Config) complete() Config {
 	c.Retention = cmp.Or(c.Retention, DefaultRetention)
 	c.MaxDevices = cmp.Or(c.MaxDevices, DefaultMaxDevices)
 	c.LoginLock = cmp.Or(c.LoginLock, auth.LockSlow)
+	c.Upstream.Listen = cmp.Or(c.Upstream.Listen, DefaultUpstreamListen)
+	c.Upstream.Timeout = cmp.Or(c.Upstream.Timeout, DefaultUpstreamTimeout)
 	c.Random = cmp.Or[io.Reader](c.Random, rand.Reader)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Clock == nil {

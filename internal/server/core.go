@@ -14,6 +14,8 @@ import (
 	"github.com/simlatch/simlatch/internal/api"
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/callback"
+	"github.com/simlatch/simlatch/internal/carrier"
+	"github.com/simlatch/simlatch/internal/exchange"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/store"
 )
@@ -29,6 +31,9 @@ type core struct {
 	worker  *provision.Worker // nil on a node that only serves
 	api     *api.API
 	late    http.Handler // takes late outcomes of the carrier; nil where it brings none
+
+	upstream *carrier.Upstream  // nil where the carrier is none
+	recorder *exchange.Recorder // nil without --record
 
 	draining atomic.Bool
 	nodes    atomic.Int64 // that live, this one included
@@ -62,6 +67,9 @@ func (c *core) run(ctx context.Context) error {
 	group.Go(func() error { return c.sender.Run(running) })
 	if c.worker != nil {
 		group.Go(func() error { return c.worker.Run(running) })
+	}
+	if c.upstream != nil {
+		group.Go(func() error { return c.runUpstream(running) })
 	}
 	if c.cfg.box == nil { // whose nodes are one
 		group.Go(func() error { return c.beat(running) })
@@ -147,15 +155,31 @@ func (c *core) newWorker() (api.Work, error) {
 		}
 		return noWork{}, nil
 	}
-	carrier, err := c.cfg.newCarrier(c.log, c.metrics)
+	licensor, timeout, err := c.newCarrier()
 	if err != nil {
 		return nil, err
 	}
 	c.worker, err = provision.New(c.cfg.boxedWorker(provision.Config{
-		Queue: c.store, Carrier: carrier, Sink: c.sender, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
+		Queue: c.store, Carrier: licensor, Timeout: timeout, Sink: c.sender, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
 		Callers: c.cfg.Workers, Grace: c.cfg.Grace,
 		// The callbacks it hands to the sender come under its lease.
-		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout),
+		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout, timeout+10*time.Second),
 	}))
 	return c.worker, err
+}
+
+// newCarrier builds the carrier, and says how long a call of it may take; 0 is
+// what package provision chooses.
+func (c *core) newCarrier() (provision.Carrier, time.Duration, error) {
+	if c.cfg.upstreamURL() == "" || c.cfg.Provisioner != nil {
+		licensor, err := c.cfg.newCarrier(c.log, c.metrics)
+		return licensor, 0, err
+	}
+	if err := c.openRecorder(); err != nil {
+		return nil, 0, err
+	}
+	var err error
+	c.upstream, err = c.newUpstream()
+	// Calls upstream are begun while there is time for them to end.
+	return c.upstream, 2 * c.cfg.Upstream.Timeout, err
 }

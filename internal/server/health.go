@@ -132,8 +132,8 @@ type versionAnswer struct {
 
 	Engine string `json:"engine"`
 	Node   string `json:"node"`
-	// Carrier is who makes licenses real: "simulated", "http:" and a URL, or
-	// "none" on a node that leaves them to others.
+	// Carrier is who makes licenses real: "simulated", "http:" or "upstream:" and a
+	// URL, or "none" on a node that leaves them to others.
 	Carrier string `json:"carrier"`
 	// LicensesAreReal is false with the simulated carrier, and otherwise absent:
 	// only the carrier knows.

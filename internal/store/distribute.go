@@ -31,6 +31,8 @@ var distributedTables = []distributedTable{
 	{"pool", "account"},
 	{"purchase", "account"},
 	{"listener", "account"},
+	{"upstream", "account"},
+	{"upstream_task", "account"},
 	{"strange_outcome", "account"},
 	{"sim_owner", "iccid"},
 }
