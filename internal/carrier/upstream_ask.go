@@ -79,7 +79,7 @@ func (p *passage) status(ctx context.Context, tasks []license.Task, k license.Up
 	}
 	s, err := p.u.client.RequestStatus(ctx, p.u.theirs(tasks[0].Account), k.Remote)
 	p.u.credentials(err)
-	if err == nil && s.RequestID != "" && s.RequestID != k.Remote {
+	if err == nil && s.RequestID != k.Remote {
 		err = errors.New("the answer is about another request")
 	}
 	if err != nil { // the reference may not tell (thingspace-api.md 7)
