@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -347,11 +348,29 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
+// logged keeps a log.
+type logged struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // A carrier that cannot be asked is told of once, and once that it can be again;
 // one that says when it wants to be asked is asked no sooner.
 func TestTroubleIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		log := &logged{}
 		begin := time.Now()
 		c := &asked{answer: func(_ context.Context, call int, tasks []license.Task) ([]license.Outcome, error) {
 			switch {
@@ -362,7 +381,7 @@ func TestTroubleIsToldOnce(t *testing.T) {
 			}
 			return all(tasks, license.Done), nil
 		}}
-		b := start(t, newLedger(), c, func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		b := start(t, newLedger(), c, func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 		b.give(large, "r1", 1)
 		pass(10 * time.Minute)
 		if n := b.trouble.failures(); n != 6 {
@@ -373,7 +392,10 @@ func TestTroubleIsToldOnce(t *testing.T) {
 		}
 		pass(20 * time.Minute)
 		asks := len(c.asks())
-		if last := c.at[asks-1].Sub(begin); asks != 7 || last < 20*time.Minute {
+		c.mu.Lock()
+		last := c.at[asks-1].Sub(begin)
+		c.mu.Unlock()
+		if asks != 7 || last < 20*time.Minute {
 			t.Errorf("asked %d times, the last after %v; want 7, and not for 20 minutes after the sixth", asks, last)
 		}
 		if n := b.trouble.failures(); n != 0 {

@@ -141,11 +141,13 @@ func TestHostileHTTPCarrier(t *testing.T) {
 		if p := c.pool("SIMSec-IoT"); p.LicenseAssigned != devices-2 {
 			t.Errorf("the pool is %+v, want %d assigned", p, devices-2)
 		}
+		system.mu.Lock()
 		for key, n := range system.made {
 			if n != 1 {
 				t.Errorf("%s was made %d times", key, n)
 			}
 		}
+		system.mu.Unlock()
 		noDrift(t, r)
 		if n := strings.Count(r.log.String(), "calling the carrier"); n < 1 || strings.Count(r.log.String(), "the carrier answers again") != 1 {
 			t.Errorf("the log tells %d times that the carrier fails; want that, and once that it answers again", n)

@@ -139,6 +139,14 @@ func TestLostCommit(t *testing.T) {
 			}
 			b.wantPool(license.SKUFlexible, 0, 3)
 		})
+		losing("settle late", func(t *testing.T) {
+			id := b.accept(license.Assign, license.SKUFlexible, b.sims[3])
+			p := license.LateParams{Account: storetest.Account, Now: b.now, Outcomes: []license.LateOutcome{lateOutcome(id, b.sims[3], license.Refused)}}
+			if settled, err := s.SettleLate(t.Context(), p); err != nil || settled.Results[0] != license.LateRepeated {
+				t.Errorf("SettleLate: %+v, %v; want it repeated", settled, err)
+			}
+			b.wantPool(license.SKUFlexible, 0, 3)
+		})
 		calls := b.claimCallbacks(1)
 		losing("finish", func(t *testing.T) {
 			err := s.FinishCallbacks(t.Context(), b.now, []license.Delivery{{Callback: calls[0], Verdict: license.Again, Status: 500, At: b.now, Due: b.now}})
