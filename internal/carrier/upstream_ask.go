@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
@@ -78,7 +79,7 @@ func (p *passage) status(ctx context.Context, tasks []license.Task, k license.Up
 	}
 	s, err := p.u.client.RequestStatus(ctx, p.u.theirs(tasks[0].Account), k.Remote)
 	p.u.credentials(err)
-	if err == nil && s.RequestID != "" && s.RequestID != k.Remote {
+	if err == nil && s.RequestID != k.Remote {
 		err = errors.New("the answer is about another request")
 	}
 	if err != nil { // the reference may not tell (thingspace-api.md 7)
@@ -105,18 +106,24 @@ func (p *passage) overdue(tasks []license.Task, k license.UpstreamTask, comment 
 	}
 }
 
+// silentRefusal is what is said of a device that failed without a word.
+const silentRefusal = "The upstream says that the request failed, and did not say why."
+
 // conclude says what the end of a request means for the devices whose callbacks
 // did not come: after success of the whole, each of them succeeded; after failure,
-// only one that stands alone is known to have failed.
+// one that stands alone failed, and a Simlatch tells of each what it holds.
 func (p *passage) conclude(ctx context.Context, tasks []license.Task, b license.UpstreamBatch, success bool) {
-	const words = "The upstream says that the request failed, and did not say why."
 	o := license.Outcome{Verdict: license.Done}
+	late := p.now.Sub(b.Sent) > callbacksEnd*p.u.cfg.Patience // no callback can come any more
 	switch {
 	case success && b.Refused > 0: // it contradicts its callbacks
 		return
 	case success:
-	case len(b.Waiting) == 1 && b.Refused == 0 && p.now.Sub(b.Sent) > callbacksEnd*p.u.cfg.Patience:
-		o = license.Outcome{Verdict: license.Refused, Comment: words}
+	case late && len(b.Waiting) == 1 && b.Refused == 0:
+		o = license.Outcome{Verdict: license.Refused, Comment: silentRefusal}
+	case late && p.u.simlatch.Load() && !b.SKU.Lifetime():
+		p.look(ctx, tasks, b)
+		return
 	default:
 		return
 	}
@@ -126,6 +133,43 @@ func (p *passage) conclude(ctx context.Context, tasks []license.Task, b license.
 	}
 	// What was written first stands, so it is read next time, and at once.
 	p.say(tasks, license.Outcome{Verdict: license.Later, Due: p.now})
+}
+
+// look asks a Simlatch what would become of an unassign, which does nothing: who
+// could be unassigned holds the license, whatever the request that has ended did.
+func (p *passage) look(ctx context.Context, tasks []license.Task, b license.UpstreamBatch) {
+	if p.u.pace(ctx) != nil {
+		return
+	}
+	plan, err := p.u.client.Plan(ctx, m2m.ActionUnassign, p.u.body(b, func(d license.Device) bool {
+		return slices.Contains(b.Waiting, d.ICCID)
+	}))
+	p.u.credentials(err)
+	var words []license.UpstreamWord
+	for _, d := range plan.Devices {
+		iccid, wrong := license.ParseICCID(d.ICCID())
+		held := d.Err() == nil
+		if wrong != nil || !held && !errors.Is(d.Err(), m2m.ErrNotAssigned) {
+			continue
+		}
+		w := license.UpstreamWord{Account: b.Account, Remote: b.Remote, ICCID: iccid, Comment: silentRefusal}
+		if held == (b.Action == license.Assign) {
+			w.OK, w.SKU, w.Action, w.Comment = true, b.SKU, b.Action, ""
+		}
+		words = append(words, w)
+	}
+	more := false
+	if err == nil && len(words) > 0 {
+		_, more, err = p.u.cfg.Records.HearUpstream(ctx, p.now, b.Account, words)
+	}
+	if err != nil {
+		p.u.cfg.Logger.WarnContext(ctx, "asking the upstream what devices hold", "error", err, "request_id", b.Request)
+		return
+	}
+	if more {
+		p.u.cfg.Wake()
+	}
+	p.say(tasks, license.Outcome{Verdict: license.Later, Due: p.now.Add(soonest)})
 }
 
 // turn reports whether it is time to ask for the status of a batch, whoever of

@@ -203,8 +203,9 @@ func (p *platform) post(m m2m.CallbackMessage) int {
 	return resp.StatusCode
 }
 
-// doubled are the devices that were asked for more than once.
-func (p *platform) doubled() (list []string) {
+// doubled are the devices that were asked for more than once, and how many
+// requests were accepted.
+func (p *platform) doubled() (list []string, requests int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for what, n := range p.did {
@@ -212,7 +213,7 @@ func (p *platform) doubled() (list []string) {
 			list = append(list, fmt.Sprintf("%s %d times", what, n))
 		}
 	}
-	return list
+	return list, p.requests
 }
 
 // guard is an Upstream with a store, whose callbacks come.

@@ -203,10 +203,7 @@ func (a upstreamAnswer) words() (code, comment string) {
 
 // request makes a batch's request and reads the answer.
 func (u *Upstream) request(ctx context.Context, b license.UpstreamBatch) upstreamAnswer {
-	in := m2m.LicenseRequest{AccountName: u.theirs(b.Account), SKUNumber: string(b.SKU), Devices: make([]m2m.Device, len(b.Devices))}
-	for i, d := range b.Devices {
-		in.Devices[i] = m2m.NewDevice(string(d.IMEI), string(d.ICCID))
-	}
+	in := u.body(b, func(license.Device) bool { return true })
 	seen := &trace{}
 	// Nothing ends it but its own time, renewed tokens included: half of a call
 	// leaves a doubt behind.
@@ -220,6 +217,17 @@ func (u *Upstream) request(ctx context.Context, b license.UpstreamBatch) upstrea
 	a := judge(remote, err, seen)
 	u.credentials(err)
 	return a
+}
+
+// body is the request for those of a batch's devices that are chosen.
+func (u *Upstream) body(b license.UpstreamBatch, choose func(license.Device) bool) m2m.LicenseRequest {
+	in := m2m.LicenseRequest{AccountName: u.theirs(b.Account), SKUNumber: string(b.SKU)}
+	for _, d := range b.Devices {
+		if choose(d) {
+			in.Devices = append(in.Devices, m2m.NewDevice(string(d.IMEI), string(d.ICCID)))
+		}
+	}
+	return in
 }
 
 // maxRemote is the longest requestId that is believed to be one.

@@ -164,7 +164,7 @@ type upstreamListener struct {
 
 // listenUpstream listens for an upstream's callbacks, where the carrier is one.
 func (s *Server) listenUpstream(ctx context.Context) error {
-	if s.cfg.upstreamURL() == "" || s.cfg.ServeOnly {
+	if s.cfg.upstreamURL() == "" || s.cfg.ServeOnly || s.cfg.Provisioner != nil {
 		return nil
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Upstream.Listen)

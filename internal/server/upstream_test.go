@@ -112,6 +112,37 @@ func TestUpstream(t *testing.T) {
 	})
 }
 
+// TestUpstreamWithoutCallbacks: of devices whose callbacks never come, the
+// request's status tells, or what the upstream says that they hold.
+func TestUpstreamWithoutCallbacks(t *testing.T) {
+	there := startSandbox(t, SandboxConfig{})
+	cfg := sqliteConfig(t)
+	cfg.Seed = writeFile(t, t.TempDir(), "seed.yaml", sandbox.DefaultSeed())
+	cfg = guardConfig(t, cfg, there.info.URL)
+	cfg.Upstream.Patience = 50 * time.Millisecond
+	here := startServer(t, cfg)
+	c := here.login(t)
+	s := c.listen(nil)
+	swallowed := func(n int) string { return sandbox.MagicPrefix + fmt.Sprintf("26%010d", n) }
+	blocked := sandbox.MagicPrefix + "010000000001"
+	for _, step := range []struct {
+		method string
+		iccids []string
+	}{
+		{http.MethodPost, []string{swallowed(1)}},
+		{http.MethodPost, []string{swallowed(2), blocked}}, // which fails as a whole
+		{http.MethodDelete, []string{swallowed(1), swallowed(2)}},
+	} {
+		c.call(step.method, "/devices/license/actions/assign", licenseRequest(string(license.SKUFlexible), step.iccids...), http.StatusOK, nil)
+		for _, m := range s.wait(t, len(step.iccids)) {
+			if failed := m.Err() != nil; failed != (m.ICCID() == blocked) {
+				t.Errorf("%s %s: %v", step.method, m.ICCID(), m.Err())
+			}
+		}
+		here.clean(t, there)
+	}
+}
+
 // replay parses what was recorded of a chain and runs it against another sandbox.
 func replay(t *testing.T, dir string) {
 	t.Helper()
