@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/simlatch/simlatch/internal/inventory"
 	"github.com/simlatch/simlatch/internal/license"
-	"github.com/simlatch/simlatch/internal/server"
 	"github.com/simlatch/simlatch/internal/store"
 )
 
@@ -60,7 +60,7 @@ func runDeviceImport(cmd *cobra.Command, path, account string) error {
 		in, name = f, path
 	}
 	return withStore(cmd, func(s *store.Store) error {
-		reader := server.DeviceReader{Name: name, Warn: importWarnings(messages)}
+		reader := inventory.Reader{Name: name, Warn: importWarnings(messages)}
 		reader.FindAccount = func(name license.AccountName) (license.AccountName, error) {
 			return findAccount(cmd, s, string(name))
 		}
