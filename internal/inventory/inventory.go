@@ -151,10 +151,10 @@ func (d *Reader) sim(columns []int, record []string, line int) (license.SIM, err
 		}
 	}
 	sim, err := (Text{IMEI: v[0], ICCID: v[1], Account: v[2], MDN: v[3], State: v[4], Generation: v[5], IMSI: v[6]}).SIM(d.Account, func(warning string) {
-			if d.Warn != nil {
-				d.Warn(fmt.Sprintf("%s:%d: %s", d.Name, line, warning))
-			}
-		})
+		if d.Warn != nil {
+			d.Warn(fmt.Sprintf("%s:%d: %s", d.Name, line, warning))
+		}
+	})
 	if err != nil || d.FindAccount == nil {
 		return sim, err
 	}

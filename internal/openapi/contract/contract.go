@@ -3,7 +3,6 @@
 // what is said of them.
 package contract
 
-
 import (
 	"bytes"
 	"errors"
