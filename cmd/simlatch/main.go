@@ -63,6 +63,7 @@ func commands() []*cobra.Command {
 		newListenerCommand(),
 		newCallbackCommand(),
 		newStuckCommand(),
+		newOperatorCommand(),
 	}
 }
 

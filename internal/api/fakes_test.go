@@ -14,6 +14,8 @@ import (
 
 // records keeps credentials in memory.
 type records struct {
+	auth.OperatorRecords // none: this API has no operators
+
 	mu       sync.Mutex
 	apps     map[string]auth.Application
 	users    map[string]auth.User

@@ -1,6 +1,7 @@
 // Package auth decides who calls: applications by a client key and secret that
 // buy an OAuth2 bearer token, and users by name and password that open a
-// session. A call to the API needs both.
+// session. A call to the API needs both. Beside them it knows the operators, who
+// run the installation, by a token or, in the console, a name and password.
 //
 // Nothing that could be used as a secret is stored in the clear. An
 // application's secret and the tokens are stored as SHA-256, since they are
@@ -141,6 +142,8 @@ type Records interface {
 	// AddFailure counts one more and blocks tries until delay(count) from now.
 	AddFailure(ctx context.Context, name, address string, now time.Time, delay func(count int) time.Duration) error
 	ClearFailures(ctx context.Context, name, address string) error
+
+	OperatorRecords
 }
 
 // Failures are the failed tries in a row of one name from one address.
@@ -173,11 +176,12 @@ type Config struct {
 
 // Authority issues and checks tokens and sessions.
 type Authority struct {
-	cfg      Config
-	sessions uses
-	tokens   memory[Application] // by token hash
-	opened   memory[Session]     // by session hash
-	hashing  chan struct{}       // bounds the memory and the processors that password checks take
+	cfg       Config
+	sessions  uses
+	tokens    memory[Application]    // by token hash
+	opened    memory[Session]        // by session hash
+	operators memory[OperatorRecord] // by token hash
+	hashing   chan struct{}          // bounds the memory and the processors that password checks take
 }
 
 // New makes an Authority.

@@ -70,30 +70,42 @@ const nobody = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAA
 // checkPassword finds the user whose password this is, and keeps count of
 // failures.
 func (a *Authority) checkPassword(ctx context.Context, name string, password Secret, from string) (User, error) {
-	key := "user:" + name
-	if err := a.slowed(ctx, key, from, ErrPassword); err != nil {
+	var u User
+	err := a.guarded(ctx, "user:"+name, password, from, func() (hash string, valid bool, err error) {
+		u, err = a.cfg.Records.User(ctx, name)
+		return u.PasswordHash, !u.Disabled, err
+	})
+	if err != nil {
 		return User{}, err
 	}
+	return u, nil
+}
+
+// guarded checks a password against what find finds, and keeps count of failures
+// under key. What is not valid costs the same work and fails the same.
+func (a *Authority) guarded(ctx context.Context, key string, password Secret, from string, find func() (hash string, valid bool, err error)) error {
+	if err := a.slowed(ctx, key, from, ErrPassword); err != nil {
+		return err
+	}
 	if err := a.enter(ctx); err != nil {
-		return User{}, err
+		return err
 	}
 	defer a.leave()
 	// Again: many tries may have waited for their turn together.
 	if err := a.slowed(ctx, key, from, ErrPassword); err != nil {
-		return User{}, err
+		return err
 	}
-	u, err := a.cfg.Records.User(ctx, name)
+	stored, valid, err := find()
 	if err != nil && !errors.Is(err, license.ErrNotFound) {
-		return User{}, fmt.Errorf("reading a user: %w", err)
+		return fmt.Errorf("reading who has a password: %w", err)
 	}
-	stored := u.PasswordHash
-	if err != nil {
-		stored = nobody
+	if err != nil || stored == "" {
+		stored, valid = nobody, false
 	}
-	if ok := CheckPassword(stored, password); !ok || err != nil || u.Disabled {
-		return User{}, a.failed(ctx, key, from, ErrPassword)
+	if ok := CheckPassword(stored, password); !ok || !valid {
+		return a.failed(ctx, key, from, ErrPassword)
 	}
-	return u, a.succeeded(ctx, key, from)
+	return a.succeeded(ctx, key, from)
 }
 
 func (a *Authority) hash(ctx context.Context, p Secret) (string, error) {

@@ -17,6 +17,7 @@ type records struct {
 	users        map[string]User
 	sessions     map[string]Session
 	failures     map[[2]string]Failures
+	operators    map[string]OperatorRecord
 	touched      int
 	lose         func() // runs once, before a token is replaced: another node is first
 }
@@ -27,6 +28,7 @@ func newRecords() *records {
 		users:        map[string]User{"user": {Name: "user", PasswordHash: testHash, Accounts: []license.AccountName{"0000123456-00001"}}},
 		sessions:     map[string]Session{},
 		failures:     map[[2]string]Failures{},
+		operators:    map[string]OperatorRecord{},
 	}
 }
 
@@ -158,6 +160,36 @@ func (r *records) ClearFailures(_ context.Context, name, address string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.failures, [2]string{name, address})
+	return nil
+}
+
+func (r *records) Operator(_ context.Context, name string) (OperatorRecord, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o, ok := r.operators[name]; ok {
+		return o, nil
+	}
+	return OperatorRecord{}, license.ErrNotFound
+}
+
+func (r *records) OperatorByToken(_ context.Context, hash string) (OperatorRecord, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, o := range r.operators {
+		if o.TokenHash == hash {
+			return o, nil
+		}
+	}
+	return OperatorRecord{}, license.ErrNotFound
+}
+
+func (r *records) TouchOperator(_ context.Context, name string, used time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := r.operators[name]
+	o.Used = used
+	r.operators[name] = o
+	r.touched++
 	return nil
 }
 

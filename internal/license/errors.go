@@ -43,6 +43,7 @@ const (
 	FieldCredential Field = "credential"
 	FieldUnits      Field = "units"
 	FieldRequest    Field = "requestId"
+	FieldRole       Field = "role"
 )
 
 // InputError says that a value is wrong by itself, whatever is stored.

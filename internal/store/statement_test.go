@@ -80,6 +80,7 @@ var mayScan = map[string]bool{
 	"takeBack":        true, // the same
 	"nextLeaseEnd":    true, // the same
 	"selectStuck":     true, // an operator's list
+	"selectOperators": true, // the same, and there are few
 	"callbacksOfSome": true, // the same: all tasks of some requests, 5,000 at most
 	"purgeKeys":       true, // once an hour, as are the next
 	"purgeable":       true,
@@ -137,7 +138,7 @@ func highestParameter(text string) (highest int) {
 }
 
 // tables that grow, by the names and aliases that plans give them.
-var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access)`
+var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|operator)`
 
 var (
 	scans = regexp.MustCompile(`^SCAN ` + growing + `\b`)
