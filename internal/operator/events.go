@@ -1,0 +1,279 @@
+package operator
+
+import (
+	"context"
+	"crypto/rand"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/operator/client"
+	"github.com/simlatch/simlatch/internal/store"
+)
+
+// events sees what happens and tells those who want to know. It looks at the
+// store, twice a second, and only while somebody wants events: so it sees what
+// every node does, and does not burden the work of this one. What is found out is
+// handed to all streams in this process, of which each takes its account's.
+//
+// It watches the requests that are new and those that had not ended when it began
+// to look, each account's newest watchMost, by their counts.
+type events struct {
+	cfg    Config
+	epoch  string        // begins the ids of this process's events
+	wanted chan struct{} // holds at most one: somebody wants events
+
+	mu      sync.Mutex // guards what follows
+	streams map[*stream]struct{}
+	recent  []client.Event // the last of them, for streams that go on
+	seq     int64          // of the last
+	idle    time.Time      // since when there is no stream
+	ended   bool
+
+	// Owned by run.
+	accounts map[license.AccountName]*watched
+}
+
+// watched is what is known of an account's requests.
+type watched struct {
+	requests map[license.RequestID]store.KeptRequest
+	newest   time.Time // when the newest was accepted
+}
+
+// stream is one reader of events.
+type stream struct {
+	account license.AccountName // "": all
+	events  chan client.Event   // closed when the reader is too slow, or at the end
+}
+
+const (
+	// watchMost bounds the requests of an account that are watched.
+	watchMost = 1000
+	// keepRecent is how many events are kept for streams that go on.
+	keepRecent = 1000
+	// keepLooking is how long events are seen after the last stream has ended, so
+	// that one that broke can go on.
+	keepLooking = time.Minute
+	// lateBy is how much later than others a request may appear that was accepted
+	// before them: by a node whose clock is behind, or whose commit took long.
+	lateBy = 30 * time.Second
+	// streamRoom is how many events a stream may be behind.
+	streamRoom = 256
+)
+
+func newEvents(cfg Config) *events {
+	return &events{
+		cfg: cfg, epoch: rand.Text()[:8], wanted: make(chan struct{}, 1),
+		streams: map[*stream]struct{}{}, accounts: map[license.AccountName]*watched{},
+	}
+}
+
+// run looks while events are wanted, until ctx ends.
+func (e *events) run(ctx context.Context) error {
+	defer e.end()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.wanted:
+		}
+		for e.anybody() {
+			began := time.Now()
+			if err := e.look(ctx); err != nil && ctx.Err() == nil {
+				e.cfg.Logger.WarnContext(ctx, "looking for events", "error", err)
+			}
+			// At most a tenth of the time, however many accounts there are.
+			timer := time.NewTimer(max(e.cfg.Poll, 9*time.Since(began)))
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return nil
+			case <-timer.C:
+			}
+		}
+	}
+}
+
+// anybody reports whether events are wanted. When nobody has for a while, what
+// was seen is forgotten.
+func (e *events) anybody() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.streams) > 0 || time.Since(e.idle) < keepLooking {
+		return true
+	}
+	e.recent = nil
+	clear(e.accounts)
+	return false
+}
+
+// end ends all streams.
+func (e *events) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	for s := range e.streams {
+		e.drop(s)
+	}
+}
+
+// drop ends a stream; the lock is held.
+func (e *events) drop(s *stream) {
+	if _, ok := e.streams[s]; ok {
+		delete(e.streams, s)
+		close(s.events)
+		e.idle = time.Now()
+	}
+}
+
+// look looks once at all accounts.
+func (e *events) look(ctx context.Context) error {
+	accounts, err := e.cfg.Store.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, account := range accounts {
+		if err := e.lookAt(ctx, account); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookAt sees what is new of an account. What there was when it is seen for the
+// first time is no news.
+func (e *events) lookAt(ctx context.Context, account license.AccountName) error {
+	w, known := e.accounts[account]
+	f := store.RequestFilter{Account: account, Limit: watchMost}
+	if known && !w.newest.IsZero() {
+		f.Since = w.newest.Add(-lateBy)
+	}
+	list, _, _, err := e.cfg.Store.Requests(ctx, f)
+	if err != nil {
+		return err
+	}
+	if !known {
+		w = &watched{requests: map[license.RequestID]store.KeptRequest{}}
+		e.accounts[account] = w
+	}
+	var others []license.RequestID // those that the list does not have
+	listed := make(map[license.RequestID]bool, len(list))
+	for i := range list { // the oldest first
+		r := list[len(list)-1-i]
+		listed[r.ID] = true
+		e.see(w, r, known)
+	}
+	for id := range w.requests {
+		if !listed[id] {
+			others = append(others, id)
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	if list, err = e.cfg.Store.RequestsByID(ctx, account, others); err != nil {
+		return err
+	}
+	for _, r := range list {
+		e.see(w, r, true)
+	}
+	return nil
+}
+
+// see compares a request with what was known of it.
+func (e *events) see(w *watched, r store.KeptRequest, news bool) {
+	before, known := w.requests[r.ID]
+	if r.At.After(w.newest) {
+		w.newest = r.At
+	}
+	if news {
+		if !known {
+			e.tell(client.EventAccepted, r)
+		}
+		if r.Done+r.Failed != before.Done+before.Failed {
+			e.tell(client.EventSettled, r)
+		}
+		if r.Ended != before.Ended {
+			e.tell(client.EventEnded, r)
+		}
+	}
+	// One that has ended is remembered as long as a list may show it again.
+	ended := r.Ended == r.Total && r.Done+r.Failed == r.Total
+	if ended && r.At.Before(w.newest.Add(-2*lateBy)) || !known && len(w.requests) >= 2*watchMost {
+		delete(w.requests, r.ID)
+		return
+	}
+	w.requests[r.ID] = r
+}
+
+// tell hands an event to those who want it.
+func (e *events) tell(what string, r store.KeptRequest) {
+	request := requestOf(r)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seq++
+	event := client.Event{ID: e.epoch + "-" + strconv.FormatInt(e.seq, 10), Type: what, Request: &request}
+	if e.recent = append(e.recent, event); len(e.recent) > keepRecent {
+		e.recent = e.recent[1:]
+	}
+	for s := range e.streams {
+		if !s.wants(event) {
+			continue
+		}
+		select {
+		case s.events <- event:
+		default: // too slow: it may go on from its last event
+			e.drop(s)
+		}
+	}
+}
+
+func (s *stream) wants(event client.Event) bool {
+	return s.account == "" || string(s.account) == event.Request.Account
+}
+
+// subscribe begins a stream, behind the event that its reader had last. Where
+// what came after that is not known, the first event says so.
+func (e *events) subscribe(account license.AccountName, last string) *stream {
+	s := &stream{account: account, events: make(chan client.Event, keepRecent+streamRoom)}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended {
+		close(s.events)
+		return s
+	}
+	for _, event := range e.after(last) {
+		if event.Request == nil || s.wants(event) {
+			s.events <- event // there is room
+		}
+	}
+	e.streams[s] = struct{}{}
+	select {
+	case e.wanted <- struct{}{}:
+	default:
+	}
+	return s
+}
+
+// after are the events behind one; the lock is held.
+func (e *events) after(last string) []client.Event {
+	if last == "" {
+		return nil
+	}
+	epoch, number, _ := strings.Cut(last, "-")
+	seq, err := strconv.ParseInt(number, 10, 64)
+	oldest := e.seq - int64(len(e.recent)) // behind which recent has all
+	if err != nil || epoch != e.epoch || seq < oldest || seq > e.seq {
+		return []client.Event{{ID: e.epoch + "-" + strconv.FormatInt(e.seq, 10), Type: client.EventReset}}
+	}
+	return e.recent[seq-oldest:]
+}
+
+// unsubscribe ends a stream.
+func (e *events) unsubscribe(s *stream) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.drop(s)
+}
