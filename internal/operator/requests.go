@@ -190,13 +190,13 @@ func (a *API) getTask(ctx context.Context, c *call) (out client.TaskDetail, err 
 			Round: t.Round, Attempt: t.Number, Ended: t.At, Status: t.Status, LatencyMS: milliseconds(t.Latency), Answer: t.Answer,
 		})
 	}
-	out.Timeline = courseOf(out)
+	out.Timeline = courseOf(out.Task, out.Failures)
 	return out, err
 }
 
 // courseOf is the course of a task, by what is kept of it: of attempts to call
 // back, those that failed, and how it ended.
-func courseOf(t client.TaskDetail) []client.Moment {
+func courseOf(t client.Task, failures []client.Attempt) []client.Moment {
 	course := []client.Moment{{At: t.Accepted, What: "accepted"}}
 	if !t.Settled.IsZero() {
 		what := t.Outcome
@@ -205,7 +205,7 @@ func courseOf(t client.TaskDetail) []client.Moment {
 		}
 		course = append(course, client.Moment{At: t.Settled, What: what, Detail: t.Comment})
 	}
-	for _, f := range t.Failures {
+	for _, f := range failures {
 		detail := fmt.Sprintf("attempt %d of round %d: no answer: %s", f.Attempt, f.Round, f.Answer)
 		if f.Status != 0 {
 			detail = fmt.Sprintf("attempt %d of round %d: status %d", f.Attempt, f.Round, f.Status)

@@ -188,7 +188,13 @@ func (c *Contract) Answer(method, path string, a *http.Response, body []byte) er
 	if op == "" {
 		return ErrNoOperation
 	}
-	return c.response(fmt.Sprintf("%s/responses/%d", op, a.StatusCode), a.Header, body)
+	of := fmt.Sprintf("%s/responses/%d", op, a.StatusCode)
+	if _, exact := c.find(of); exact == nil {
+		if _, others := c.find(op + "/responses/default"); others != nil {
+			of = op + "/responses/default"
+		}
+	}
+	return c.response(of, a.Header, body)
 }
 
 // Holds tells whether a value in JSON is one of the named schema of the

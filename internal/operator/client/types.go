@@ -218,8 +218,7 @@ type Moment struct {
 // RequestDetail is a request with its course as a whole. That of each device is
 // with its task.
 type RequestDetail struct {
-	Request
-
+	Request  Request  `json:"request"`
 	Timeline []Moment `json:"timeline"`
 }
 
@@ -259,8 +258,7 @@ type Attempt struct {
 
 // TaskDetail is a task with its failed attempts and its course.
 type TaskDetail struct {
-	Task
-
+	Task     Task      `json:"task"`
 	Failures []Attempt `json:"failures"`
 	Timeline []Moment  `json:"timeline"`
 }
