@@ -30,6 +30,7 @@ type events struct {
 	recent  []client.Event // the last of them, for streams that go on
 	seq     int64          // of the last
 	idle    time.Time      // since when there is no stream
+	ready   chan struct{}  // closed when what there was is known, so that the rest is news
 	ended   bool
 
 	// Owned by run.
@@ -45,7 +46,8 @@ type watched struct {
 // stream is one reader of events.
 type stream struct {
 	account license.AccountName // "": all
-	events  chan client.Event   // closed when the reader is too slow, or at the end
+	events  chan client.Event
+	gone    chan struct{} // closed when the reader is too slow, and at the end
 }
 
 const (
@@ -66,7 +68,7 @@ const (
 func newEvents(cfg Config) *events {
 	return &events{
 		cfg: cfg, epoch: rand.Text()[:8], wanted: make(chan struct{}, 1),
-		streams: map[*stream]struct{}{}, accounts: map[license.AccountName]*watched{},
+		streams: map[*stream]struct{}{}, accounts: map[license.AccountName]*watched{}, ready: make(chan struct{}),
 	}
 }
 
@@ -104,7 +106,7 @@ func (e *events) anybody() bool {
 	if len(e.streams) > 0 || time.Since(e.idle) < keepLooking {
 		return true
 	}
-	e.recent = nil
+	e.recent, e.ready = nil, make(chan struct{})
 	clear(e.accounts)
 	return false
 }
@@ -123,7 +125,7 @@ func (e *events) end() {
 func (e *events) drop(s *stream) {
 	if _, ok := e.streams[s]; ok {
 		delete(e.streams, s)
-		close(s.events)
+		close(s.gone)
 		e.idle = time.Now()
 	}
 }
@@ -134,36 +136,57 @@ func (e *events) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ready := e.readiness()
+	news := isClosed(ready)
 	for _, account := range accounts {
-		if err := e.lookAt(ctx, account); err != nil {
+		if err := e.lookAt(ctx, account, news); err != nil {
 			return err
 		}
+	}
+	if !news {
+		close(ready)
 	}
 	return nil
 }
 
-// lookAt sees what is new of an account. What there was when it is seen for the
-// first time is no news.
-func (e *events) lookAt(ctx context.Context, account license.AccountName) error {
-	w, known := e.accounts[account]
+// readiness is closed when what there was is known.
+func (e *events) readiness() chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ready
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// lookAt sees how an account's requests stand. What there is when it looks for
+// the first time is no news.
+func (e *events) lookAt(ctx context.Context, account license.AccountName, news bool) error {
+	w := e.accounts[account]
+	if w == nil {
+		w = &watched{requests: map[license.RequestID]store.KeptRequest{}}
+		e.accounts[account] = w
+	}
 	f := store.RequestFilter{Account: account, Limit: watchMost}
-	if known && !w.newest.IsZero() {
+	if !w.newest.IsZero() {
 		f.Since = w.newest.Add(-lateBy)
 	}
 	list, _, _, err := e.cfg.Store.Requests(ctx, f)
 	if err != nil {
 		return err
 	}
-	if !known {
-		w = &watched{requests: map[license.RequestID]store.KeptRequest{}}
-		e.accounts[account] = w
-	}
 	var others []license.RequestID // those that the list does not have
 	listed := make(map[license.RequestID]bool, len(list))
 	for i := range list { // the oldest first
 		r := list[len(list)-1-i]
 		listed[r.ID] = true
-		e.see(w, r, known)
+		e.see(w, r, news)
 	}
 	for id := range w.requests {
 		if !listed[id] {
@@ -177,7 +200,7 @@ func (e *events) lookAt(ctx context.Context, account license.AccountName) error 
 		return err
 	}
 	for _, r := range list {
-		e.see(w, r, true)
+		e.see(w, r, news)
 	}
 	return nil
 }
@@ -237,11 +260,11 @@ func (s *stream) wants(event client.Event) bool {
 // subscribe begins a stream, behind the event that its reader had last. Where
 // what came after that is not known, the first event says so.
 func (e *events) subscribe(account license.AccountName, last string) *stream {
-	s := &stream{account: account, events: make(chan client.Event, keepRecent+streamRoom)}
+	s := &stream{account: account, events: make(chan client.Event, keepRecent+streamRoom), gone: make(chan struct{})}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ended {
-		close(s.events)
+		close(s.gone)
 		return s
 	}
 	for _, event := range e.after(last) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -164,6 +165,7 @@ func (r reply) want(status int, into ...any) reply {
 		r.t.Fatalf("%s: %d %s, want %d", r.what, r.status, r.body, status)
 	}
 	for _, v := range into {
+		reflect.ValueOf(v).Elem().SetZero() // what is left out is not what was there before
 		if err := json.Unmarshal(r.body, v); err != nil {
 			r.t.Fatalf("%s: %v", r.what, err)
 		}

@@ -30,6 +30,13 @@ func (a *API) streamEvents(c *call) (any, error) {
 	}
 	s := a.events.subscribe(account, c.r.Header.Get("Last-Event-ID"))
 	defer a.events.unsubscribe(s)
+	select { // from the answer on, all is news
+	case <-a.events.readiness():
+	case <-s.gone:
+		return nil, problemf(errUnavailable, "the server is about to end")
+	case <-c.r.Context().Done():
+		return nil, c.r.Context().Err()
+	}
 	c.streamed = true
 	h := c.w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -43,11 +50,10 @@ func (a *API) streamEvents(c *call) (any, error) {
 	for {
 		ok := true
 		select {
-		case event, open := <-s.events:
-			if !open {
-				return nil, nil
-			}
+		case event := <-s.events:
 			ok = c.push(frame(event))
+		case <-s.gone:
+			return nil, nil
 		case <-tick.C:
 			ok = c.push([]byte(":\n\n"))
 		case <-c.r.Context().Done():

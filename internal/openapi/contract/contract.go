@@ -144,8 +144,8 @@ func (c *Contract) holdsText(pointer, value string) error {
 	return c.holds(pointer, value)
 }
 
-// operation finds what the description says of a call; a path without
-// parameters goes before one with. It is "" if there is nothing.
+// operation finds what the description says of a call; a path with fewer
+// parameters goes before one with more. It is "" if there is nothing.
 func (c *Contract) operation(method, path string) string {
 	found := ""
 	paths := c.doc["paths"].(map[string]any)
@@ -156,7 +156,7 @@ func (c *Contract) operation(method, path string) string {
 		}
 		for _, s := range servers {
 			rest, ok := strings.CutPrefix(path, s.(map[string]any)["url"].(string))
-			if ok && fits(template, rest) && (found == "" || !strings.Contains(template, "{")) {
+			if ok && fits(template, rest) && (found == "" || strings.Count(template, "{") < strings.Count(found, "{")) {
 				found = template
 			}
 		}
