@@ -83,7 +83,7 @@ func withStore(cmd *cobra.Command, fn func(*store.Store) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	return fn(s)
+	return fn(s.As(commandActor()))
 }
 
 // exists says in words that what was to be added is there, and leaves other

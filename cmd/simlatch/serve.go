@@ -82,6 +82,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.String("login-lock", string(auth.LockSlow), "after many failed logins: `slow` delays more and more, reference locks until 'simlatch user unlock', or 'application unlock' for a key")
 	own.Int("workers", 4, "`number` of calls to the carrier at once; 0 makes a node that only serves")
 	own.Duration("retention", server.DefaultRetention, "how long ended work is kept")
+	own.Duration("audit-retention", 0, "how long entries of the audit are kept; 0 is for ever")
 	own.Duration("grace", server.DefaultGrace, "how long what is in flight may take to end at shutdown")
 	own.Duration("drain-delay", 0, "how long to go on serving at shutdown while /readyz fails already; part of --grace")
 	own.String("node-id", "", "this node's `name` among others on the database (default the host's name and a random part)")
@@ -114,7 +115,7 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 		Workers: number("workers"), ServeOnly: number("workers") == 0,
 		CallbackInterval: span("callback-interval"), CallbackTimeout: span("callback-timeout"), CallbackAttempts: number("callback-attempts"),
 		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), LoginLock: auth.Lock(text("login-lock")),
-		Retention: span("retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
+		Retention: span("retention"), AuditRetention: span("audit-retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
 	}
 	networks, _ := f.GetStringSlice("callback-allow")
 	for _, n := range networks {

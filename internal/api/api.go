@@ -64,6 +64,9 @@ type Config struct {
 	Inventory Inventory
 	Listeners Listeners
 	Work      Work
+	// ListenersAs is Listeners, used by whoever changes something there, so that it
+	// can be audited as their deed; nil: Listeners itself.
+	ListenersAs func(license.Actor) Listeners
 
 	Clock   license.Clock         // nil: the machine's
 	Random  io.Reader             // nil: crypto/rand

@@ -52,6 +52,14 @@ func (a *API) listeners(ctx context.Context, c *call, _ struct{}) ([]m2m.Listene
 	return list, nil
 }
 
+// listenersOf is the listeners as the caller changes them.
+func (a *API) listenersOf(c *call) Listeners {
+	if a.cfg.ListenersAs == nil {
+		return a.cfg.Listeners
+	}
+	return a.cfg.ListenersAs(license.Actor{Name: c.User, Via: license.ViaAPI, From: c.address()})
+}
+
 // register registers a listener, in place of the service's present one.
 func (a *API) register(ctx context.Context, c *call, in m2m.ListenerRequest) (m2m.ListenerAnswer, error) {
 	account, err := c.Account(c.r.PathValue("account"))
@@ -61,7 +69,7 @@ func (a *API) register(ctx context.Context, c *call, in m2m.ListenerRequest) (m2
 	if err := a.checkListener(ctx, in); err != nil {
 		return m2m.ListenerAnswer{}, err
 	}
-	err = a.cfg.Listeners.PutListener(ctx, license.Listener{
+	err = a.listenersOf(c).PutListener(ctx, license.Listener{
 		Account: account, Service: in.Name, URL: in.URL, Username: in.Username, Password: in.Password,
 	}, a.cfg.Clock.Now())
 	if err != nil {
@@ -80,7 +88,7 @@ func (a *API) deregister(ctx context.Context, c *call, _ struct{}) (m2m.Listener
 	if !slices.Contains(services(), service) {
 		return m2m.ListenerAnswer{}, listenerError(service, license.ErrNotFound)
 	}
-	if err := a.cfg.Listeners.DeleteListener(ctx, account, service); err != nil {
+	if err := a.listenersOf(c).DeleteListener(ctx, account, service); err != nil {
 		return m2m.ListenerAnswer{}, listenerError(service, err)
 	}
 	return m2m.ListenerAnswer{AccountName: string(account), ServiceName: service}, nil

@@ -25,7 +25,7 @@ func (a *API) listAccounts(ctx context.Context, c *call) (page client.Page[clien
 	if q.err != nil {
 		return page, q.err
 	}
-	list, err := a.cfg.Store.AccountsAfter(ctx, at.Account, q.limit+1)
+	list, err := c.store().AccountsAfter(ctx, at.Account, q.limit+1)
 	accounts := make([]client.Account, len(list))
 	for i, account := range list {
 		accounts[i] = client.Account{Name: string(account.Name), Created: account.Created}
@@ -38,7 +38,7 @@ func (a *API) getAccount(ctx context.Context, c *call) (client.Account, error) {
 	if err != nil {
 		return client.Account{}, err
 	}
-	account, err := a.cfg.Store.Account(ctx, name)
+	account, err := c.store().Account(ctx, name)
 	return client.Account{Name: string(account.Name), Created: account.Created}, err
 }
 
@@ -48,7 +48,7 @@ func (a *API) addAccount(ctx context.Context, c *call, in client.NewAccount) (ou
 		return out, err
 	}
 	now := a.cfg.Clock.Now()
-	if err := a.cfg.Store.AddAccount(ctx, name, now); err != nil {
+	if err := c.store().AddAccount(ctx, name, now); err != nil {
 		return out, err
 	}
 	c.created("/accounts/", string(name))
@@ -79,7 +79,7 @@ func (a *API) listApplications(ctx context.Context, c *call) (page client.Page[c
 	if q.err != nil {
 		return page, q.err
 	}
-	list, err := a.cfg.Store.ApplicationsAfter(ctx, after, q.limit+1)
+	list, err := c.store().ApplicationsAfter(ctx, after, q.limit+1)
 	applications := make([]client.Application, len(list))
 	for i, app := range list {
 		applications[i] = applicationOf(app)
@@ -88,7 +88,7 @@ func (a *API) listApplications(ctx context.Context, c *call) (page client.Page[c
 }
 
 func (a *API) getApplication(ctx context.Context, c *call) (client.Application, error) {
-	app, err := a.cfg.Store.Application(ctx, c.r.PathValue("key"))
+	app, err := c.store().Application(ctx, c.r.PathValue("key"))
 	c.etag = applicationTag(app)
 	return applicationOf(app), err
 }
@@ -109,7 +109,7 @@ func (a *API) addApplication(ctx context.Context, c *call, in client.NewApplicat
 		return out, err
 	}
 	c.created("/applications/", out.Key)
-	return out, a.cfg.Store.AddApplication(ctx, out.Key, auth.HashSecret(secret), a.cfg.Clock.Now())
+	return out, c.store().AddApplication(ctx, out.Key, auth.HashSecret(secret), a.cfg.Clock.Now())
 }
 
 // minSecret is the shortest secret that is taken: it is stored under a fast hash,
@@ -141,7 +141,7 @@ func checkName(what, name string) error {
 }
 
 func (a *API) changeApplication(ctx context.Context, c *call, in client.ApplicationChange) (client.Application, error) {
-	app, err := a.cfg.Store.ChangeApplication(ctx, c.r.PathValue("key"), func(app auth.Application) (auth.Application, error) {
+	app, err := c.store().ChangeApplication(ctx, c.r.PathValue("key"), func(app auth.Application) (auth.Application, error) {
 		if err := c.match(applicationTag(app)); err != nil {
 			return app, err
 		}
@@ -160,15 +160,15 @@ func (a *API) rotateApplication(ctx context.Context, c *call, in client.NewSecre
 	if err != nil {
 		return out, err
 	}
-	return out, a.cfg.Store.RotateApplication(ctx, out.Key, auth.HashSecret(secret))
+	return out, c.store().RotateApplication(ctx, out.Key, auth.HashSecret(secret))
 }
 
 func (a *API) unlockApplication(ctx context.Context, c *call) (out none, err error) {
-	app, err := a.cfg.Store.Application(ctx, c.r.PathValue("key"))
+	app, err := c.store().Application(ctx, c.r.PathValue("key"))
 	if err != nil {
 		return out, err
 	}
-	return out, a.cfg.Store.UnlockApplication(ctx, app.Key)
+	return out, c.store().UnlockApplication(ctx, app.Key)
 }
 
 func userOf(u auth.User) client.User {
@@ -188,7 +188,7 @@ func (a *API) listUsers(ctx context.Context, c *call) (page client.Page[client.U
 	if q.err != nil {
 		return page, q.err
 	}
-	list, err := a.cfg.Store.UsersAfter(ctx, after, q.limit+1)
+	list, err := c.store().UsersAfter(ctx, after, q.limit+1)
 	users := make([]client.User, len(list))
 	for i, u := range list {
 		users[i] = userOf(u)
@@ -197,7 +197,7 @@ func (a *API) listUsers(ctx context.Context, c *call) (page client.Page[client.U
 }
 
 func (a *API) getUser(ctx context.Context, c *call) (client.User, error) {
-	u, err := a.cfg.Store.User(ctx, c.r.PathValue("name"))
+	u, err := c.store().User(ctx, c.r.PathValue("name"))
 	c.etag = userTag(u)
 	return userOf(u), err
 }
@@ -217,7 +217,7 @@ func (a *API) addUser(ctx context.Context, c *call, in client.NewUser) (out clie
 	}
 	c.created("/users/", in.Name)
 	u := auth.User{Name: in.Name, PasswordHash: auth.HashPassword(password), Accounts: accounts}
-	return out, a.cfg.Store.AddUser(ctx, u, a.cfg.Clock.Now())
+	return out, c.store().AddUser(ctx, u, a.cfg.Clock.Now())
 }
 
 // minPassword is the shortest password that is taken.
@@ -256,7 +256,7 @@ func (a *API) changeUser(ctx context.Context, c *call, in client.UserChange) (ou
 			return out, err
 		}
 	}
-	u, err := a.cfg.Store.ChangeUser(ctx, c.r.PathValue("name"), func(u auth.User) (auth.User, error) {
+	u, err := c.store().ChangeUser(ctx, c.r.PathValue("name"), func(u auth.User) (auth.User, error) {
 		if err := c.match(userTag(u)); err != nil {
 			return u, err
 		}
@@ -269,7 +269,7 @@ func (a *API) changeUser(ctx context.Context, c *call, in client.UserChange) (ou
 		return u, nil
 	})
 	if err == nil { // as it is read: the accounts in their order
-		u, err = a.cfg.Store.User(ctx, u.Name)
+		u, err = c.store().User(ctx, u.Name)
 	}
 	c.etag = userTag(u)
 	return userOf(u), err
@@ -281,13 +281,13 @@ func (a *API) rotateUser(ctx context.Context, c *call, in client.NewSecret) (out
 	if err != nil {
 		return out, err
 	}
-	return out, a.cfg.Store.SetPassword(ctx, out.Name, auth.HashPassword(password))
+	return out, c.store().SetPassword(ctx, out.Name, auth.HashPassword(password))
 }
 
 func (a *API) unlockUser(ctx context.Context, c *call) (out none, err error) {
-	u, err := a.cfg.Store.User(ctx, c.r.PathValue("name"))
+	u, err := c.store().User(ctx, c.r.PathValue("name"))
 	if err != nil {
 		return out, err
 	}
-	return out, a.cfg.Store.Unlock(ctx, u.Name)
+	return out, c.store().Unlock(ctx, u.Name)
 }

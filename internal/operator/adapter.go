@@ -20,6 +20,7 @@ import (
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/operator/client"
+	"github.com/simlatch/simlatch/internal/store"
 )
 
 // call is one HTTP request on its way through the adapter.
@@ -157,6 +158,16 @@ func (c *call) authenticate() error {
 		return problemf(errRole, "this takes the role %s, and %s is %s", c.route.need, o.Name, o.Role)
 	}
 	return nil
+}
+
+// store is the store as whoever calls uses it: what they change is audited as
+// their deed.
+func (c *call) store() *store.Store {
+	from, _, err := net.SplitHostPort(c.r.RemoteAddr)
+	if err != nil {
+		from = c.r.RemoteAddr
+	}
+	return c.api.cfg.Store.As(license.Actor{Name: c.operator.Name, Via: license.ViaAPI, From: from})
 }
 
 // readBody reads the body, if there is one.

@@ -29,7 +29,7 @@ func (a *API) listCallbacks(ctx context.Context, c *call) (client.Page[client.Ta
 			request, iccid, _ := strings.Cut(after, "/")
 			f.After = store.CallbackPlace{Request: license.RequestID(request), ICCID: license.ICCID(iccid)}
 		}
-		list, err = a.callbacks(ctx, f, n+1)
+		list, err = c.callbacks(ctx, f, n+1)
 		if errors.Is(err, license.ErrNotFound) && f.Request != "" { // it is of another account
 			return nil, "", nil
 		}
@@ -81,7 +81,7 @@ func (a *API) sendCallbacks(ctx context.Context, c *call, in client.SendCallback
 		}
 		o.After = store.CallbackPlace(at)
 	}
-	report, err := a.cfg.Store.SendAll(ctx, o, a.cfg.Clock.Now())
+	report, err := c.store().SendAll(ctx, o, a.cfg.Clock.Now())
 	out = client.SentCallbacks{Queued: report.Queued, Changed: report.Changed, Left: map[string]int{}, DryRun: in.DryRun}
 	for state, n := range report.Left {
 		out.Left[string(state)] = n
@@ -111,7 +111,7 @@ func listenerTag(l license.Listener) string { return tag(listenerOf(l)) }
 func (a *API) listListeners(ctx context.Context, c *call) (client.Page[client.Listener], error) {
 	q := c.query("account")
 	return across(ctx, c, q, func(ctx context.Context, account license.AccountName, after string, n int) (list []client.Listener, next string, err error) {
-		listeners, err := a.cfg.Store.Listeners(ctx, account)
+		listeners, err := c.store().Listeners(ctx, account)
 		for _, l := range listeners { // by service
 			if l.Service <= after {
 				continue
@@ -132,7 +132,7 @@ func (c *call) listener(ctx context.Context) (license.Listener, error) {
 		return license.Listener{}, err
 	}
 	service := c.r.PathValue("service")
-	l, err := c.api.cfg.Store.Listener(ctx, account, service)
+	l, err := c.store().Listener(ctx, account, service)
 	if errors.Is(err, license.ErrNotFound) {
 		err = problemf(errNotFound, "account %s has no listener for %.60s: it is registered through the compatible API", account, service)
 	}
@@ -161,7 +161,7 @@ func (a *API) changeListener(ctx context.Context, c *call, in client.ListenerCha
 	if err != nil {
 		return client.Listener{}, err
 	}
-	l, err := a.cfg.Store.ChangeListener(ctx, account, c.r.PathValue("service"), func(l license.Listener) (license.Listener, error) {
+	l, err := c.store().ChangeListener(ctx, account, c.r.PathValue("service"), func(l license.Listener) (license.Listener, error) {
 		if err := c.match(listenerTag(l)); err != nil {
 			return l, err
 		}
@@ -223,7 +223,7 @@ func (a *API) removeListener(ctx context.Context, c *call) (out none, err error)
 	if err != nil {
 		return out, err
 	}
-	return out, a.cfg.Store.RemoveListener(ctx, account, c.r.PathValue("service"), func(l license.Listener) error {
+	return out, c.store().RemoveListener(ctx, account, c.r.PathValue("service"), func(l license.Listener) error {
 		return c.match(listenerTag(l))
 	})
 }
@@ -241,7 +241,7 @@ func (a *API) newSigningSecret(ctx context.Context, c *call) (out client.Signing
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
 	out.Secret = secretPrefix + base64.StdEncoding.EncodeToString(key)
-	_, err = a.cfg.Store.ChangeListener(ctx, account, c.r.PathValue("service"), func(l license.Listener) (license.Listener, error) {
+	_, err = c.store().ChangeListener(ctx, account, c.r.PathValue("service"), func(l license.Listener) (license.Listener, error) {
 		l.SigningSecret = out.Secret
 		return l, nil
 	})

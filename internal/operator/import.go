@@ -58,9 +58,9 @@ func (a *API) importSIMs(c *call) (any, error) {
 	warnings := append([]client.Line{}, u.warnings...)
 	var result store.ImportResult
 	if dryRun {
-		result, err = a.cfg.Store.CheckImport(ctx, u.read(), a.cfg.Clock.Now())
+		result, err = c.store().CheckImport(ctx, u.read(), a.cfg.Clock.Now())
 	} else {
-		result, err = a.cfg.Store.Import(ctx, u.read(), a.cfg.Clock.Now(), nil)
+		result, err = c.store().Import(ctx, u.read(), a.cfg.Clock.Now(), nil)
 	}
 	var conflicts *store.ConflictsError
 	if errors.As(err, &conflicts) {

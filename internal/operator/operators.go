@@ -19,7 +19,7 @@ func (a *API) listOperators(ctx context.Context, c *call) (page client.Page[clie
 	if q := c.query(); q.err != nil {
 		return page, q.err
 	}
-	list, err := a.cfg.Store.Operators(ctx)
+	list, err := c.store().Operators(ctx)
 	page.List = make([]client.Operator, len(list))
 	for i, o := range list {
 		page.List[i] = operatorOf(o)
@@ -28,7 +28,7 @@ func (a *API) listOperators(ctx context.Context, c *call) (page client.Page[clie
 }
 
 func (a *API) getOperator(ctx context.Context, c *call) (client.Operator, error) {
-	o, err := a.cfg.Store.Operator(ctx, c.r.PathValue("name"))
+	o, err := c.store().Operator(ctx, c.r.PathValue("name"))
 	return operatorOf(o), err
 }
 
@@ -43,7 +43,7 @@ func (a *API) addOperator(ctx context.Context, c *call, in client.NewOperator) (
 	token := auth.NewOperatorToken()
 	o := auth.OperatorRecord{Operator: auth.Operator{Name: in.Name, Role: role}, TokenHash: auth.HashSecret(token)}
 	c.created("/operators/", in.Name)
-	return client.OperatorToken{Name: in.Name, Token: string(token)}, a.cfg.Store.AddOperator(ctx, o, a.cfg.Clock.Now())
+	return client.OperatorToken{Name: in.Name, Token: string(token)}, c.store().AddOperator(ctx, o, a.cfg.Clock.Now())
 }
 
 func (a *API) changeOperator(ctx context.Context, c *call, in client.OperatorChange) (out client.Operator, err error) {
@@ -58,10 +58,10 @@ func (a *API) changeOperator(ctx context.Context, c *call, in client.OperatorCha
 		}
 	}
 	if in.Role != nil {
-		err = a.cfg.Store.SetOperatorRole(ctx, name, role)
+		err = c.store().SetOperatorRole(ctx, name, role)
 	}
 	if err == nil && in.Disabled != nil {
-		err = a.cfg.Store.DisableOperator(ctx, name, *in.Disabled)
+		err = c.store().DisableOperator(ctx, name, *in.Disabled)
 	}
 	if err != nil {
 		return out, err
@@ -71,5 +71,5 @@ func (a *API) changeOperator(ctx context.Context, c *call, in client.OperatorCha
 
 func (a *API) rotateOperator(ctx context.Context, c *call) (client.OperatorToken, error) {
 	token, name := auth.NewOperatorToken(), c.r.PathValue("name")
-	return client.OperatorToken{Name: name, Token: string(token)}, a.cfg.Store.RotateOperator(ctx, name, auth.HashSecret(token))
+	return client.OperatorToken{Name: name, Token: string(token)}, c.store().RotateOperator(ctx, name, auth.HashSecret(token))
 }

@@ -19,7 +19,7 @@ func poolOf(p license.Pool) client.Pool {
 func (a *API) listPools(ctx context.Context, c *call) (client.Page[client.Pool], error) {
 	q := c.query("account")
 	return across(ctx, c, q, func(ctx context.Context, account license.AccountName, after string, n int) (list []client.Pool, next string, err error) {
-		pools, err := a.cfg.Store.Pools(ctx, account)
+		pools, err := c.store().Pools(ctx, account)
 		for _, p := range pools { // by SKU
 			if string(p.SKU) <= after {
 				continue
@@ -48,7 +48,7 @@ func (a *API) getPool(ctx context.Context, c *call) (client.Pool, error) {
 	if err != nil {
 		return client.Pool{}, err
 	}
-	pools, err := a.cfg.Store.Pools(ctx, account)
+	pools, err := c.store().Pools(ctx, account)
 	if err != nil {
 		return client.Pool{}, err
 	}
@@ -71,7 +71,7 @@ func (a *API) listPurchases(ctx context.Context, c *call) (page client.Page[clie
 	if err != nil {
 		return page, err
 	}
-	list, err := a.cfg.Store.Purchases(ctx, account, sku, before, q.limit+1)
+	list, err := c.store().Purchases(ctx, account, sku, before, q.limit+1)
 	purchases := make([]client.Purchase, len(list))
 	for i, p := range list {
 		purchases[i] = client.Purchase{Number: p.Number, Units: p.Units, Reference: p.Reference, Reason: p.Reason, At: p.At}
@@ -87,7 +87,7 @@ func (a *API) addPurchase(ctx context.Context, c *call, in client.NewPurchase) (
 	if err := checkReason(in.Reason); err != nil {
 		return out, err
 	}
-	pool, err := a.cfg.Store.AddPurchase(ctx, license.Purchase{
+	pool, err := c.store().AddPurchase(ctx, license.Purchase{
 		Account: account, SKU: sku, Units: in.Units, Reference: in.Reference, Reason: in.Reason,
 	}, a.cfg.Clock.Now())
 	if errors.Is(err, license.ErrInsufficient) {
@@ -100,7 +100,7 @@ func (a *API) addPurchase(ctx context.Context, c *call, in client.NewPurchase) (
 func (a *API) listStuck(ctx context.Context, c *call) (client.Page[client.StuckTask], error) {
 	q := c.query("account")
 	return across(ctx, c, q, func(ctx context.Context, account license.AccountName, after string, n int) (list []client.StuckTask, next string, err error) {
-		tasks, err := a.cfg.Store.StuckTasks(ctx, account)
+		tasks, err := c.store().StuckTasks(ctx, account)
 		for _, t := range tasks { // by request and ICCID, as their keys are
 			if t.Key() <= after {
 				continue
@@ -136,7 +136,7 @@ func (a *API) decide(ctx context.Context, c *call, in client.Decision) (out none
 	if err != nil {
 		return out, err
 	}
-	tasks, err := a.cfg.Store.StuckTasks(ctx, account)
+	tasks, err := c.store().StuckTasks(ctx, account)
 	if err != nil {
 		return out, err
 	}
@@ -144,11 +144,11 @@ func (a *API) decide(ctx context.Context, c *call, in client.Decision) (out none
 		if t.Request != request || t.Device.ICCID != iccid {
 			continue
 		}
-		if err := a.cfg.Store.ResolveStuck(ctx, t, verdict, in.Reason, a.cfg.Clock.Now()); !errors.Is(err, license.ErrNotFound) {
+		if err := c.store().ResolveStuck(ctx, t, verdict, in.Reason, a.cfg.Clock.Now()); !errors.Is(err, license.ErrNotFound) {
 			return out, err
 		}
 	}
-	if _, err := a.cfg.Store.Callback(ctx, account, request, iccid); err != nil {
+	if _, err := c.store().Callback(ctx, account, request, iccid); err != nil {
 		return out, err
 	}
 	return out, problemf(errNotStuck, "the task of request %s for SIM %s is not stuck, or no longer", request, iccid)
@@ -168,9 +168,9 @@ func checkReason(reason string) error {
 // maxDrift is how many findings of a verification an answer has.
 const maxDrift = 1000
 
-func (a *API) verify(ctx context.Context, _ *call) (client.Verified, error) {
+func (a *API) verify(ctx context.Context, c *call) (client.Verified, error) {
 	out := client.Verified{Drift: []client.Drift{}}
-	checked, err := a.cfg.Store.Verify(ctx, func(d license.Drift) {
+	checked, err := c.store().Verify(ctx, func(d license.Drift) {
 		if out.Drifts++; out.Drifts <= maxDrift {
 			out.Drift = append(out.Drift, client.Drift{Account: string(d.Account), SKU: string(d.SKU), What: d.What})
 		}

@@ -51,7 +51,7 @@ func (a *API) listRequests(ctx context.Context, c *call) (client.Page[client.Req
 	id := parsed(q, "request", license.ParseRequestID)
 	return across(ctx, c, q, func(ctx context.Context, account license.AccountName, after string, n int) (list []client.Request, next string, err error) {
 		if id != "" {
-			r, err := a.cfg.Store.Request(ctx, account, id)
+			r, err := c.store().Request(ctx, account, id)
 			if errors.Is(err, license.ErrNotFound) {
 				return nil, "", nil
 			}
@@ -59,7 +59,7 @@ func (a *API) listRequests(ctx context.Context, c *call) (client.Page[client.Req
 		}
 		f := f
 		f.Account, f.Before, f.Limit = account, license.RequestID(after), n
-		requests, last, more, err := a.cfg.Store.Requests(ctx, f)
+		requests, last, more, err := c.store().Requests(ctx, f)
 		for _, r := range requests {
 			list = append(list, requestOf(r))
 		}
@@ -100,11 +100,11 @@ func (a *API) getRequest(ctx context.Context, c *call) (out client.RequestDetail
 	if err != nil {
 		return out, err
 	}
-	r, err := a.cfg.Store.Request(ctx, account, id)
+	r, err := c.store().Request(ctx, account, id)
 	if err != nil {
 		return out, err
 	}
-	postings, err := a.cfg.Store.Postings(ctx, account, id, 0, maxMoments)
+	postings, err := c.store().Postings(ctx, account, id, 0, maxMoments)
 	out.Request = requestOf(r)
 	out.Timeline = []client.Moment{{At: r.At, What: "accepted", Units: int64(r.Total)}}
 	for _, p := range postings {
@@ -155,17 +155,17 @@ func (a *API) listTasks(ctx context.Context, c *call) (page client.Page[client.T
 		return page, err
 	}
 	f := store.CallbackFilter{Account: account, Request: id, States: states, Page: q.limit + 1, After: store.CallbackPlace{Request: id, ICCID: after}}
-	list, err := a.callbacks(ctx, f, q.limit+1)
+	list, err := c.callbacks(ctx, f, q.limit+1)
 	return cut(list, q.limit, func(t client.Task) any { return t.ICCID }), err
 }
 
 // callbacks reads the first callbacks that a filter selects.
-func (a *API) callbacks(ctx context.Context, f store.CallbackFilter, n int) (list []client.Task, err error) {
-	for c, err := range a.cfg.Store.Callbacks(ctx, f) {
+func (c *call) callbacks(ctx context.Context, f store.CallbackFilter, n int) (list []client.Task, err error) {
+	for kept, err := range c.store().Callbacks(ctx, f) {
 		if err != nil {
 			return nil, err
 		}
-		if list = append(list, taskOf(c)); len(list) == n {
+		if list = append(list, taskOf(kept)); len(list) == n {
 			break
 		}
 	}
@@ -179,11 +179,11 @@ func (a *API) getTask(ctx context.Context, c *call) (out client.TaskDetail, err 
 	if err != nil {
 		return out, err
 	}
-	kept, err := a.cfg.Store.Callback(ctx, account, id, iccid)
+	kept, err := c.store().Callback(ctx, account, id, iccid)
 	if err != nil {
 		return out, err
 	}
-	attempts, err := a.cfg.Store.Attempts(ctx, account, id, iccid)
+	attempts, err := c.store().Attempts(ctx, account, id, iccid)
 	out = client.TaskDetail{Task: taskOf(kept), Failures: []client.Attempt{}}
 	for _, t := range attempts {
 		out.Failures = append(out.Failures, client.Attempt{

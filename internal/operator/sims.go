@@ -38,7 +38,7 @@ func (a *API) listSIMs(ctx context.Context, c *call) (page client.Page[client.SI
 		ICCID: parsed(q, "iccid", license.ParseICCID), IMEI: parsed(q, "imei", license.ParseIMEI), MDN: parsed(q, "mdn", license.ParseMDN),
 	}, State: parsed(q, "state", license.ParseState)}
 	if q.err == nil && f.Device.ICCID != "" && q.get("account") == "" {
-		owner, err := a.cfg.Store.OwnerOf(ctx, f.Device.ICCID)
+		owner, err := c.store().OwnerOf(ctx, f.Device.ICCID)
 		if errors.Is(err, license.ErrNotFound) {
 			return client.Page[client.SIM]{List: []client.SIM{}}, nil
 		}
@@ -53,7 +53,7 @@ func (a *API) listSIMs(ctx context.Context, c *call) (page client.Page[client.SI
 				return nil, "", problemf(errInvalid, "the cursor is none of this list's")
 			}
 		}
-		sims, err := a.cfg.Store.Devices(ctx, f)
+		sims, err := c.store().Devices(ctx, f)
 		if err != nil {
 			return nil, "", err
 		}
@@ -61,7 +61,7 @@ func (a *API) listSIMs(ctx context.Context, c *call) (page client.Page[client.SI
 			sims = sims[:n]
 			next = strconv.FormatInt(sims[n-1].Number, 10)
 		}
-		pending, err := a.cfg.Store.Pending(ctx, account, sims)
+		pending, err := c.store().Pending(ctx, account, sims)
 		for _, s := range sims {
 			list = append(list, simOf(s, pending))
 		}
@@ -75,7 +75,7 @@ func (c *call) sim(ctx context.Context) (license.SIM, error) {
 	if err != nil {
 		return license.SIM{}, err
 	}
-	sims, err := c.api.cfg.Store.Devices(ctx, license.DeviceFilter{
+	sims, err := c.store().Devices(ctx, license.DeviceFilter{
 		Accounts: []license.AccountName{account}, Device: license.Device{ICCID: iccid}, Limit: 1,
 	})
 	if err == nil && len(sims) == 0 {
@@ -102,7 +102,7 @@ func (a *API) getSIM(ctx context.Context, c *call) (client.SIM, error) {
 		return client.SIM{}, err
 	}
 	c.etag = simTag(s)
-	pending, err := a.cfg.Store.Pending(ctx, s.Account, []license.SIM{s})
+	pending, err := c.store().Pending(ctx, s.Account, []license.SIM{s})
 	return simOf(s, pending), err
 }
 
@@ -115,7 +115,7 @@ func (a *API) changeSIM(ctx context.Context, c *call, in client.SIMChange) (clie
 	if err != nil {
 		return client.SIM{}, err
 	}
-	_, err = a.cfg.Store.ChangeSIM(ctx, account, iccid, func(s license.SIM) (license.SIM, error) {
+	_, err = c.store().ChangeSIM(ctx, account, iccid, func(s license.SIM) (license.SIM, error) {
 		if err := c.match(simTag(s)); err != nil {
 			return s, err
 		}
@@ -157,7 +157,7 @@ func (a *API) changeSIMs(ctx context.Context, c *call, in client.SIMsChange) (ou
 	if err != nil {
 		return out, err
 	}
-	out.Changed, err = a.cfg.Store.SetState(ctx, account, iccids, state)
+	out.Changed, err = c.store().SetState(ctx, account, iccids, state)
 	return out, err
 }
 
@@ -173,7 +173,7 @@ func (a *API) simHistory(ctx context.Context, c *call) (page client.Page[client.
 	if err != nil {
 		return page, err
 	}
-	list, err := a.cfg.Store.History(ctx, s.Account, s.Device.ICCID, before, q.limit+1)
+	list, err := c.store().History(ctx, s.Account, s.Device.ICCID, before, q.limit+1)
 	tasks := make([]client.Task, len(list))
 	for i, t := range list {
 		tasks[i] = taskOf(t)

@@ -86,6 +86,8 @@ type Config struct {
 
 	// Retention is how long ended work is kept; 0 means DefaultRetention.
 	Retention time.Duration
+	// AuditRetention is how long entries of the audit are kept; 0 means for ever.
+	AuditRetention time.Duration
 	// Grace is how long work in flight may take to end at shutdown; 0 means
 	// DefaultGrace.
 	Grace time.Duration
@@ -153,6 +155,7 @@ func (c Config) checkNumbers() error {
 		{"callback-interval", c.CallbackInterval},
 		{"callback-timeout", c.CallbackTimeout},
 		{"retention", c.Retention},
+		{"audit-retention", c.AuditRetention},
 		{"grace", c.Grace},
 		{"drain-delay", c.DrainDelay},
 	} {

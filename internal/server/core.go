@@ -13,6 +13,7 @@ import (
 	"github.com/simlatch/simlatch/internal/api"
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/callback"
+	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/operator"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/store"
@@ -72,6 +73,7 @@ func (c *core) run(ctx context.Context) error {
 		group.Go(func() error { return c.beat(running) })
 	}
 	group.Go(func() error { return c.purge(running) })
+	group.Go(func() error { return c.seal(running) })
 	return group.Wait()
 }
 
@@ -92,7 +94,7 @@ func (c *core) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, From: c.cfg.from})
+	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from})
 	if err != nil {
 		return err
 	}
@@ -131,7 +133,7 @@ func (c *core) wire() error {
 		return err
 	}
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
-		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, Work: work,
+		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
 		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit,
 		Nodes:        func() int { return int(c.nodes.Load()) },

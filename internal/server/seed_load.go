@@ -24,7 +24,7 @@ func (s *core) seed(ctx context.Context, path string) error {
 	left, finishLeft := firstFew(ctx, s.log)
 	defer finishLeft()
 	l := &seedLoad{
-		seed: seed, store: s.store, log: s.log, doubt: warn, left: left, now: s.cfg.Clock.Now(), database: s.cfg.Database,
+		seed: seed, store: s.store.As(s.self("seed")), log: s.log, doubt: warn, left: left, now: s.cfg.Clock.Now(), database: s.cfg.Database,
 		differ: map[stateDifference][]license.ICCID{}, hash: auth.HashPassword,
 	}
 	if s.cfg.box != nil {

@@ -10,6 +10,7 @@ import (
 const (
 	beatEvery  = 5 * time.Second // how often a node says that it lives
 	purgeEvery = time.Hour
+	sealEvery  = time.Second // how often the audit is sealed
 )
 
 // beat says from time to time that this node lives, and shares the rate limit
@@ -41,7 +42,8 @@ func (s *core) purge(ctx context.Context) error {
 			return nil
 		case <-s.cfg.Clock.After(purgeEvery):
 		}
-		deleted, err := s.store.Purge(ctx, s.cfg.Clock.Now(), s.cfg.Retention)
+		own, now := s.store.As(s.self("purge")), s.cfg.Clock.Now()
+		deleted, err := own.Purge(ctx, now, s.cfg.Retention)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -50,6 +52,47 @@ func (s *core) purge(ctx context.Context) error {
 		case deleted > 0:
 			s.log.InfoContext(ctx, "purged ended work", "devices", deleted)
 		}
+		if s.cfg.AuditRetention == 0 {
+			continue
+		}
+		deleted, err = own.PurgeAudit(ctx, now.Add(-s.cfg.AuditRetention))
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			s.log.ErrorContext(ctx, "the audit was not purged", "error", err)
+		case deleted > 0:
+			s.log.InfoContext(ctx, "purged the audit", "entries", deleted)
+		}
+	}
+}
+
+// self is the service as the audit names it, doing something by itself.
+func (s *core) self(doing string) license.Actor {
+	return license.Actor{Name: doing, Via: license.ViaSystem, From: s.cfg.Node}
+}
+
+// seal takes what was written into the audit since the last second into its
+// chain. It goes by the machine's clock: nothing depends on when it happens, and
+// a sandbox's may stand still.
+func (s *core) seal(ctx context.Context) error {
+	tick := time.NewTicker(sealEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		_, err := s.store.SealAudit(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !failing { // once, not each second of an outage
+			s.log.WarnContext(ctx, "the audit was not sealed, and will be", "error", err)
+		}
+		failing = err != nil
 	}
 }
 

@@ -23,6 +23,7 @@ const (
 // ChangeApplication changes an application's secret and whether it is disabled;
 // with another secret its token ends. It fails with license.ErrNotFound.
 func (s *Store) ChangeApplication(ctx context.Context, key string, change func(auth.Application) (auth.Application, error)) (after auth.Application, err error) {
+	e := s.entry("application.change", "", key)
 	err = s.write(ctx, "", 1, func(tx *tx) error {
 		n, err := tx.exec(lockApplication, key)
 		if err == nil && n == 0 {
@@ -40,6 +41,10 @@ func (s *Store) ChangeApplication(ctx context.Context, key string, change func(a
 		}
 		if err == nil && after.SecretHash != before.SecretHash {
 			_, err = tx.exec(endToken, key)
+		}
+		if err == nil {
+			err = tx.record(e, facts{"disabled": before.Disabled},
+				facts{"disabled": after.Disabled, "rotated": after.SecretHash != before.SecretHash})
 		}
 		return err
 	})
@@ -60,6 +65,7 @@ const setUser = `UPDATE credential SET hash = $2, disabled = $3 WHERE kind = 'us
 // with another password its failed logins are forgotten. It fails with
 // license.ErrNotFound for the user, and for an account that is unknown.
 func (s *Store) ChangeUser(ctx context.Context, name string, change func(auth.User) (auth.User, error)) (after auth.User, err error) {
+	e := s.entry("user.change", "", name)
 	err = s.write(ctx, "", 1, func(tx *tx) error {
 		before, err := lockedUser(tx, name)
 		if err == nil {
@@ -73,6 +79,10 @@ func (s *Store) ChangeUser(ctx context.Context, name string, change func(auth.Us
 		}
 		if err == nil && after.PasswordHash != before.PasswordHash {
 			_, err = tx.exec(unlock, lockName("user:"+name))
+		}
+		if err == nil {
+			err = tx.record(e, facts{"disabled": before.Disabled, "accounts": before.Accounts},
+				facts{"disabled": after.Disabled, "accounts": after.Accounts, "password": after.PasswordHash != before.PasswordHash})
 		}
 		return err
 	})
@@ -98,6 +108,7 @@ const lockListener = `UPDATE listener SET changed = changed WHERE account = $1 A
 // ChangeListener changes what TuneListener sets. It fails with
 // license.ErrNotFound.
 func (s *Store) ChangeListener(ctx context.Context, account license.AccountName, service string, change func(license.Listener) (license.Listener, error)) (after license.Listener, err error) {
+	e := s.entry("listener.tune", account, service)
 	err = s.write(ctx, account, 1, func(tx *tx) error {
 		before, err := s.lockedListener(tx, account, service)
 		if err == nil {
@@ -106,12 +117,19 @@ func (s *Store) ChangeListener(ctx context.Context, account license.AccountName,
 		if err != nil {
 			return err
 		}
+		told, err := listenerFacts(tx, account, service)
+		if err != nil {
+			return err
+		}
 		secret, err := s.seal(after.SigningSecret, account, service, "secret")
 		if err == nil {
 			_, err = tx.exec(tuneListener, string(account), service, after.Attempts,
 				after.Interval.Microseconds(), after.Timeout.Microseconds(), secret)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return recordListener(tx, e, told)
 	})
 	s.listeners.Add(1)
 	return after, s.failed("tuning a listener", err)
@@ -120,15 +138,23 @@ func (s *Store) ChangeListener(ctx context.Context, account license.AccountName,
 // RemoveListener deregisters a listener that check does not object to. It fails
 // with license.ErrNotFound.
 func (s *Store) RemoveListener(ctx context.Context, account license.AccountName, service string, check func(license.Listener) error) error {
+	e := s.entry("listener.deregister", account, service)
 	err := s.write(ctx, account, 1, func(tx *tx) error {
 		before, err := s.lockedListener(tx, account, service)
 		if err == nil {
 			err = check(before)
 		}
+		if err != nil {
+			return err
+		}
+		told, err := listenerFacts(tx, account, service)
 		if err == nil {
 			_, err = tx.exec(deleteListener, string(account), service)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return tx.record(e, told, nil)
 	})
 	s.listeners.Add(1)
 	return s.failed("deregistering a listener", err)
@@ -151,6 +177,7 @@ const lockSIM = `UPDATE sim SET state = state WHERE account = $1 AND iccid {any 
 // license.ErrNotFound.
 func (s *Store) ChangeSIM(ctx context.Context, account license.AccountName, iccid license.ICCID, change func(license.SIM) (license.SIM, error)) (after license.SIM, err error) {
 	key := only([]license.ICCID{iccid})
+	e := s.entry("sim.state", account, "")
 	err = s.write(ctx, account, 1, func(tx *tx) error {
 		n, err := tx.exec(lockSIM, string(account), key)
 		if err == nil && n == 0 {
@@ -165,6 +192,9 @@ func (s *Store) ChangeSIM(ctx context.Context, account license.AccountName, icci
 		}
 		if err == nil && after.State != before.State {
 			_, err = count(tx, setState, string(account), string(after.State), key)
+		}
+		if err == nil {
+			err = recordStates(tx, e, map[license.State][]license.ICCID{before.State: {iccid}}, after.State)
 		}
 		return err
 	})

@@ -64,7 +64,8 @@ const replacePassword = `UPDATE credential SET hash = $2 WHERE kind = 'user' AND
 
 // ReplacePassword implements auth.Records.
 func (s *Store) ReplacePassword(ctx context.Context, name, oldHash, newHash string) (bool, error) {
-	return s.changeCredential(ctx, "storing a password", replacePassword, name, newHash, oldHash)
+	self := s.As(license.Actor{Name: name, Via: license.ViaAPI})
+	return self.changeAudited(ctx, "storing a password", self.entry("user.password", "", name), replacePassword, name, newHash, oldHash)
 }
 
 // changeCredential runs a conditional update and reports whether its condition
@@ -79,15 +80,32 @@ func (s *Store) changeCredential(ctx context.Context, doing, text string, args .
 	return changed, s.failed(doing, err)
 }
 
+// changeAudited is changeCredential with an entry of the audit beside what was
+// changed.
+func (s *Store) changeAudited(ctx context.Context, doing string, e entry, text string, args ...any) (changed bool, err error) {
+	err = s.write(ctx, "", 1, func(tx *tx) error {
+		n, err := tx.exec(text, args...)
+		if changed = n > 0; err == nil && changed {
+			err = tx.record(e, nil, nil)
+		}
+		return err
+	})
+	return changed, s.failed(doing, err)
+}
+
 const insertCredential = `INSERT INTO credential (kind, name, hash, created) VALUES ($1, $2, $3, $4)
 	ON CONFLICT (kind, name) DO NOTHING`
 
 // AddApplication adds an application. It fails with license.ErrExists.
 func (s *Store) AddApplication(ctx context.Context, key, secretHash string, now time.Time) error {
+	e := s.entry("application.add", "", key)
 	err := s.write(ctx, "", 1, func(tx *tx) error {
 		n, err := tx.exec(insertCredential, kindApplication, key, secretHash, micros(now))
 		if err == nil && n == 0 {
 			err = fmt.Errorf("application %s: %w", key, license.ErrExists)
+		}
+		if err == nil {
+			err = tx.record(e, nil, nil)
 		}
 		return err
 	})
@@ -100,7 +118,7 @@ const rotateApplication = `UPDATE credential SET hash = $2, nonce = '', issued =
 // RotateApplication gives an application another secret; its token ends. It
 // fails with license.ErrNotFound.
 func (s *Store) RotateApplication(ctx context.Context, key, secretHash string) error {
-	found, err := s.changeCredential(ctx, "rotating a secret", rotateApplication, key, secretHash)
+	found, err := s.changeAudited(ctx, "rotating a secret", s.entry("application.rotate", "", key), rotateApplication, key, secretHash)
 	if err == nil && !found {
 		err = fmt.Errorf("application %s: %w", key, license.ErrNotFound)
 	}
@@ -143,6 +161,7 @@ func scanUser(scan func(...any) error) (u auth.User, err error) {
 // AddUser adds a user. It fails with license.ErrExists, or license.ErrNotFound
 // for an account that is unknown.
 func (s *Store) AddUser(ctx context.Context, u auth.User, now time.Time) error {
+	e := s.entry("user.add", "", u.Name)
 	err := s.write(ctx, "", 1, func(tx *tx) error {
 		n, err := tx.exec(insertCredential, kindUser, u.Name, u.PasswordHash, micros(now))
 		if err == nil && n == 0 {
@@ -151,7 +170,10 @@ func (s *Store) AddUser(ctx context.Context, u auth.User, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		return grant(tx, u.Name, u.Accounts)
+		if err := grant(tx, u.Name, u.Accounts); err != nil {
+			return err
+		}
+		return tx.record(e, nil, facts{"accounts": u.Accounts})
 	})
 	return s.failed("adding a user", err)
 }
@@ -183,6 +205,7 @@ const lockUser = `UPDATE credential SET hash = hash WHERE kind = 'user' AND name
 // GrantAccounts makes accounts the ones a user may use, and no others. It fails
 // with license.ErrNotFound.
 func (s *Store) GrantAccounts(ctx context.Context, name string, accounts []license.AccountName) error {
+	e := s.entry("user.grant", "", name)
 	err := s.write(ctx, "", 1, func(tx *tx) error {
 		n, err := tx.exec(lockUser, name)
 		if err == nil && n == 0 {
@@ -191,7 +214,14 @@ func (s *Store) GrantAccounts(ctx context.Context, name string, accounts []licen
 		if err != nil {
 			return err
 		}
-		return grant(tx, name, accounts)
+		before, err := collect(tx, one[license.AccountName], userAccess, name)
+		if err == nil {
+			err = grant(tx, name, accounts)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.record(e, facts{"accounts": before}, facts{"accounts": accounts})
 	})
 	return s.failed("granting accounts", err)
 }
@@ -204,6 +234,7 @@ const (
 // SetPassword gives a user another password and forgets failed logins. It fails
 // with license.ErrNotFound.
 func (s *Store) SetPassword(ctx context.Context, name, hash string) error {
+	e := s.entry("user.password", "", name)
 	err := s.write(ctx, "", 1, func(tx *tx) error {
 		n, err := tx.exec(setPassword, name, hash)
 		if err == nil && n == 0 {
@@ -212,6 +243,9 @@ func (s *Store) SetPassword(ctx context.Context, name, hash string) error {
 		if err == nil {
 			_, err = tx.exec(unlock, lockName("user:"+name))
 		}
+		if err == nil {
+			err = tx.record(e, nil, nil)
+		}
 		return err
 	})
 	return s.failed("setting a password", err)
@@ -219,13 +253,13 @@ func (s *Store) SetPassword(ctx context.Context, name, hash string) error {
 
 // Unlock forgets the failed logins of a user.
 func (s *Store) Unlock(ctx context.Context, name string) error {
-	_, err := s.changeCredential(ctx, "unlocking a user", unlock, lockName("user:"+name))
+	_, err := s.changeAudited(ctx, "unlocking a user", s.entry("user.unlock", "", name), unlock, lockName("user:"+name))
 	return err
 }
 
 // UnlockApplication forgets the failed tries of an application's key.
 func (s *Store) UnlockApplication(ctx context.Context, key string) error {
-	_, err := s.changeCredential(ctx, "unlocking an application", unlock, lockName("application:"+key))
+	_, err := s.changeAudited(ctx, "unlocking an application", s.entry("application.unlock", "", key), unlock, lockName("application:"+key))
 	return err
 }
 

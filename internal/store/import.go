@@ -37,8 +37,9 @@ func (s *Store) CheckImport(ctx context.Context, sims iter.Seq2[license.SIM, err
 // importAll imports, and commits unless end has an error.
 func (s *Store) importAll(ctx context.Context, sims iter.Seq2[license.SIM, error], now time.Time, progress func(done int), end func() error) (ImportResult, error) {
 	var im *importer
+	e := s.entry("sim.import", "", "")
 	fn := func(tx *tx) error {
-		im = &importer{tx: tx, now: now, progress: progress, batches: map[license.AccountName][]numberedSIM{}}
+		im = &importer{tx: tx, now: now, progress: progress, entry: e, batches: map[license.AccountName][]numberedSIM{}}
 		for sim, err := range sims {
 			if err == nil {
 				err = ctx.Err()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
@@ -22,9 +23,16 @@ func (s *Store) PutListener(ctx context.Context, l license.Listener, now time.Ti
 	if err != nil {
 		return err
 	}
+	e := s.entry("listener.register", l.Account, l.Service)
 	err = s.write(ctx, l.Account, 1, func(tx *tx) error {
-		_, err := tx.exec(putListener, string(l.Account), l.Service, l.URL, l.Username, password, micros(now))
-		return err
+		before, err := listenerFacts(tx, l.Account, l.Service)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.exec(putListener, string(l.Account), l.Service, l.URL, l.Username, password, micros(now)); err != nil {
+			return err
+		}
+		return recordListener(tx, e, before)
 	})
 	s.listeners.Add(1)
 	return s.failed("registering a listener", err)
@@ -41,13 +49,21 @@ func (s *Store) TuneListener(ctx context.Context, l license.Listener) error {
 	if err != nil {
 		return err
 	}
+	e := s.entry("listener.tune", l.Account, l.Service)
 	err = s.write(ctx, l.Account, 1, func(tx *tx) error {
+		before, err := listenerFacts(tx, l.Account, l.Service)
+		if err != nil {
+			return err
+		}
 		n, err := tx.exec(tuneListener, string(l.Account), l.Service, l.Attempts,
 			l.Interval.Microseconds(), l.Timeout.Microseconds(), secret)
 		if err == nil && n == 0 {
 			err = license.ErrNotFound
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return recordListener(tx, e, before)
 	})
 	s.listeners.Add(1)
 	return s.failed("tuning a listener", err)
@@ -57,12 +73,20 @@ const deleteListener = `DELETE FROM listener WHERE account = $1 AND service = $2
 
 // DeleteListener deregisters a listener. It fails with license.ErrNotFound.
 func (s *Store) DeleteListener(ctx context.Context, account license.AccountName, service string) error {
+	e := s.entry("listener.deregister", account, service)
 	err := s.write(ctx, account, 1, func(tx *tx) error {
+		before, err := listenerFacts(tx, account, service)
+		if err != nil {
+			return err
+		}
 		n, err := tx.exec(deleteListener, string(account), service)
 		if err == nil && n == 0 {
 			err = license.ErrNotFound
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return tx.record(e, before, nil)
 	})
 	s.listeners.Add(1)
 	return s.failed("deregistering a listener", err)
@@ -85,6 +109,41 @@ const selectListener = `SELECT service, url, username, password, secret, attempt
 func (s *Store) Listener(ctx context.Context, account license.AccountName, service string) (license.Listener, error) {
 	l, err := first(s.reader(ctx), s.scanListener(account), selectListener, string(account), service)
 	return l, s.failed("reading a listener", err)
+}
+
+// listenerFacts is what the audit says of a listener; nil where there is none.
+// Its secrets are only said to be there, and so is the query of its URL, which may
+// hold one.
+func listenerFacts(tx *tx, account license.AccountName, service string) (facts, error) {
+	list, err := collect(tx, func(scan func(...any) error) (facts, error) {
+		var name, url, username, password, secret string
+		var attempts, wait, timeout int64
+		err := scan(&name, &url, &username, &password, &secret, &attempts, &wait, &timeout)
+		shown, query, hasQuery := strings.Cut(url, "?")
+		f := facts{"url": shown, "username": username, "password": password != "", "signed": secret != ""}
+		if hasQuery && query != "" {
+			f["query"] = true
+		}
+		for name, value := range map[string]int64{"attempts": attempts, "intervalMicros": wait, "timeoutMicros": timeout} {
+			if value != 0 {
+				f[name] = value
+			}
+		}
+		return f, err
+	}, selectListener, string(account), service)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// recordListener has a change of a listener audited, which is as it is now.
+func recordListener(tx *tx, e entry, before facts) error {
+	after, err := listenerFacts(tx, e.Account, e.Target)
+	if err != nil {
+		return err
+	}
+	return tx.record(e, before, after)
 }
 
 // ListenerChanges rises whenever a listener is changed through this store, so

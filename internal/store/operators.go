@@ -47,10 +47,14 @@ const insertOperator = `INSERT INTO operator (name, role, token, password, creat
 
 // AddOperator adds an operator. It fails with license.ErrExists.
 func (s *Store) AddOperator(ctx context.Context, o auth.OperatorRecord, now time.Time) error {
+	e := s.entry("operator.add", "", o.Name)
 	err := s.write(ctx, "", 1, func(tx *tx) error {
 		n, err := tx.exec(insertOperator, o.Name, string(o.Role), o.TokenHash, o.PasswordHash, micros(now))
 		if err == nil && n == 0 {
 			err = fmt.Errorf("operator %s: %w", o.Name, license.ErrExists)
+		}
+		if err == nil {
+			err = tx.record(e, nil, operatorFacts(o))
 		}
 		return err
 	})
@@ -64,47 +68,61 @@ const (
 	setOperatorDisabled = `UPDATE operator SET disabled = $2 WHERE name = $1`
 )
 
-// RotateOperator gives an operator another token, by its hash; the old one ends
-// within a second. It fails with license.ErrNotFound.
+// operatorFacts is what the audit says of an operator.
+func operatorFacts(o auth.OperatorRecord) facts {
+	return facts{"role": o.Role, "disabled": o.Disabled, "token": o.TokenHash != "", "password": o.PasswordHash != ""}
+}
+
+// RotateOperator gives an operator another token, by its hash, or takes it away
+// when that is empty; the old one ends within a second. It fails with
+// license.ErrNotFound.
 func (s *Store) RotateOperator(ctx context.Context, name, tokenHash string) error {
-	return s.changeOperator(ctx, "rotating a token", name, setOperatorToken, tokenHash)
+	return s.changeOperator(ctx, "rotate", name, setOperatorToken, tokenHash)
 }
 
 // SetOperatorPassword gives an operator a password for the console, by its hash,
 // or takes it away when that is empty, and forgets failed logins. It fails with
 // license.ErrNotFound.
 func (s *Store) SetOperatorPassword(ctx context.Context, name, hash string) error {
-	return s.changeOperator(ctx, "setting a password", name, setOperatorPassword, hash)
+	return s.changeOperator(ctx, "password", name, setOperatorPassword, hash)
 }
 
 // SetOperatorRole changes what an operator may do. It fails with
 // license.ErrNotFound.
 func (s *Store) SetOperatorRole(ctx context.Context, name string, role auth.Role) error {
-	return s.changeOperator(ctx, "changing a role", name, setOperatorRole, string(role))
+	return s.changeOperator(ctx, "role", name, setOperatorRole, string(role))
 }
 
 // DisableOperator shuts an operator out, or lets them in again. It fails with
 // license.ErrNotFound.
 func (s *Store) DisableOperator(ctx context.Context, name string, disabled bool) error {
-	value := 0
 	if disabled {
-		value = 1
+		return s.changeOperator(ctx, "disable", name, setOperatorDisabled, 1)
 	}
-	return s.changeOperator(ctx, "disabling an operator", name, setOperatorDisabled, value)
+	return s.changeOperator(ctx, "enable", name, setOperatorDisabled, 0)
 }
 
-func (s *Store) changeOperator(ctx context.Context, doing, name, text string, value any) error {
+// changeOperator runs one of the updates above, and has it audited.
+func (s *Store) changeOperator(ctx context.Context, deed, name, text string, value any) error {
+	e := s.entry("operator."+deed, "", name)
 	err := s.write(ctx, "", 1, func(tx *tx) error {
-		n, err := tx.exec(text, name, value)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("operator %s: %w", name, license.ErrNotFound)
+		before, err := first(tx, scanOperator, selectOperator, name)
+		if err == nil {
+			_, err = tx.exec(text, name, value)
 		}
 		if err == nil && text == setOperatorPassword {
 			_, err = tx.exec(unlock, lockName("operator:"+name))
 		}
-		return err
+		if err != nil {
+			return fmt.Errorf("operator %s: %w", name, err)
+		}
+		after, err := first(tx, scanOperator, selectOperator, name)
+		if err != nil {
+			return err
+		}
+		return tx.record(e, operatorFacts(before), operatorFacts(after))
 	})
-	return s.failed(doing, err)
+	return s.failed("changing an operator", err)
 }
 
 const touchOperator = `UPDATE operator SET used = $2 WHERE name = $1 AND used < $2`

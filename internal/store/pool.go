@@ -57,6 +57,7 @@ func (s *Store) AddPurchase(ctx context.Context, p license.Purchase, now time.Ti
 		return pool, &license.InputError{Field: license.FieldUnits, Value: strconv.FormatInt(p.Units, 10), Reason: "a purchase has at most a million million licenses"}
 	}
 	var number int64 // that a former try gave the purchase
+	e := s.entry("pool.purchase", p.Account, string(p.SKU))
 	err = s.write(ctx, p.Account, 1, func(tx *tx) error {
 		if err := needAccount(tx, p.Account); err != nil {
 			return err
@@ -86,7 +87,11 @@ func (s *Store) AddPurchase(ctx context.Context, p license.Purchase, now time.Ti
 		}
 		pool = list[0]
 		number, err = first(tx, one[int64], insertPurchase, string(p.Account), string(p.SKU), p.Units, p.Reference, p.Reason, micros(now))
-		return err
+		if err != nil {
+			return err
+		}
+		return tx.record(e, facts{"purchased": pool.Purchased - p.Units},
+			facts{"purchased": pool.Purchased, "units": p.Units, "reference": p.Reference, "reason": p.Reason})
 	})
 	return pool, s.failed("adding a purchase", err)
 }
@@ -112,6 +117,7 @@ const (
 // AddAccount adds an account. It fails with license.ErrExists when there is one
 // of that name, hyphens left aside.
 func (s *Store) AddAccount(ctx context.Context, name license.AccountName, now time.Time) error {
+	e := s.entry("account.add", name, string(name))
 	err := s.write(ctx, name, 1, func(tx *tx) error {
 		if _, err := tx.exec(lockAccounts); err != nil {
 			return err
@@ -126,6 +132,9 @@ func (s *Store) AddAccount(ctx context.Context, name license.AccountName, now ti
 		like, err := collect(tx, one[string], likeAccount, name.Folded(), string(name))
 		if err == nil && len(like) > 0 {
 			err = fmt.Errorf("account %s, which differs only by hyphens: %w", like[0], license.ErrExists)
+		}
+		if err == nil {
+			err = tx.record(e, nil, nil)
 		}
 		return err
 	})

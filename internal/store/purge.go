@@ -72,6 +72,7 @@ func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, n
 		_, err := tx.exec(purgeKeys, string(account), micros(now.Add(-keepIdempotency)))
 		return err
 	})
+	e := s.entry("work.purge", account, "")
 	for err == nil {
 		var ids []license.RequestID
 		tasks := 0
@@ -88,7 +89,7 @@ func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, n
 			break
 		}
 		var n int
-		n, err = s.purgeRequests(ctx, account, ids, now, before)
+		n, err = s.purgeRequests(ctx, e, ids, now, before)
 		deleted += n
 		if errors.Is(err, errSentAgain) {
 			err = nil // what was sent again is not found any more
@@ -101,8 +102,10 @@ func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, n
 // callback of theirs is being sent again.
 var errSentAgain = errors.New("a callback was sent again")
 
-func (s *Store) purgeRequests(ctx context.Context, account license.AccountName, ids []license.RequestID, now, before time.Time) (deleted int, err error) {
-	list := only(ids)
+// purgeRequests purges some requests; e is the entry of the audit for all that
+// the purge does to the account, which the first transaction writes.
+func (s *Store) purgeRequests(ctx context.Context, e entry, ids []license.RequestID, now, before time.Time) (deleted int, err error) {
+	list, account := only(ids), e.Account
 	err = s.write(ctx, account, maxGroup+1, func(tx *tx) error {
 		deleted = 0
 		tasks, err := tx.exec(purgeTasks, string(account), micros(before), list)
@@ -121,8 +124,10 @@ func (s *Store) purgeRequests(ctx context.Context, account license.AccountName, 
 			return err
 		}
 		deleted = int(tasks + attempts)
-		_, err = tx.exec(markPurged, string(account), micros(now), list)
-		return err
+		if _, err = tx.exec(markPurged, string(account), micros(now), list); err != nil {
+			return err
+		}
+		return tx.record(e, nil, facts{"endedBefore": before.UTC()})
 	})
 	return deleted, err
 }

@@ -346,8 +346,11 @@ func (s *Store) SendAgain(ctx context.Context, account license.AccountName, call
 	}
 	for keys := range slices.Chunk(slices.SortedFunc(maps.Keys(given), taskKey.compare), sendBatch) {
 		var n int
+		e := s.entry("callback.send", account, "")
 		err := s.write(ctx, account, len(keys), func(tx *tx) (err error) {
-			n, err = sendKeysAgain(tx, account, keys, given, now)
+			if n, err = sendKeysAgain(tx, account, keys, given, now); err == nil && n > 0 {
+				err = tx.record(e, nil, sentFacts(keys, n))
+			}
 			return err
 		})
 		if err != nil {
@@ -356,6 +359,15 @@ func (s *Store) SendAgain(ctx context.Context, account license.AccountName, call
 		queued += n
 	}
 	return queued, nil
+}
+
+// sentFacts is what the audit says of callbacks that are sent again.
+func sentFacts(keys []taskKey, n int) facts {
+	f := facts{"callbacks": n, "first": keys[0].request, "last": keys[len(keys)-1].request}
+	if len(keys) == 1 {
+		f["iccid"] = keys[0].iccid
+	}
+	return f
 }
 
 // beganAgain takes callbacks back out of the count of those that ended.

@@ -52,7 +52,13 @@ func insertPostings(tx *tx, account license.AccountName, lines []posting) error 
 // SettleTasks writes down what the carrier said: licenses are posted, voided or
 // released, and tasks whose device has ended move on to the listener. Outcomes
 // whose lease is no longer the task's own change nothing.
-func (s *Store) SettleTasks(ctx context.Context, p license.SettleParams) (settled license.Settled, err error) {
+func (s *Store) SettleTasks(ctx context.Context, p license.SettleParams) (license.Settled, error) {
+	return s.settleWith(ctx, p, func(*tx, license.Settled) error { return nil })
+}
+
+// settleWith is SettleTasks, and in the same transaction what is to be done with
+// what came of it.
+func (s *Store) settleWith(ctx context.Context, p license.SettleParams, also func(*tx, license.Settled) error) (settled license.Settled, err error) {
 	if len(p.Outcomes) == 0 {
 		return license.Settled{}, nil
 	}
@@ -70,7 +76,7 @@ func (s *Store) SettleTasks(ctx context.Context, p license.SettleParams) (settle
 				return err
 			}
 		}
-		return nil
+		return also(tx, settled)
 	})
 	if err != nil {
 		return license.Settled{}, s.failed("settling tasks", err)

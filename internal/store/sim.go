@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -142,12 +143,26 @@ func scanSIM(scan func(...any) error) (sim license.SIM, err error) {
 	return sim, err
 }
 
+const lockStates = `SELECT iccid, state FROM sim WHERE account = $1 AND iccid {any $2} ORDER BY iccid {wait}`
+
 const setState = `UPDATE sim SET state = $2 WHERE account = $1 AND iccid {any $3} RETURNING iccid`
 
 // SetState changes the state of SIMs; their licenses stay as they are. It fails
 // with a *license.DevicesError of ErrUnknownDevice, and then changes none.
 func (s *Store) SetState(ctx context.Context, account license.AccountName, iccids []license.ICCID, state license.State) (changed int, err error) {
+	e := s.entry("sim.state", account, "")
 	err = s.write(ctx, account, len(iccids), func(tx *tx) error {
+		before := map[license.State][]license.ICCID{}
+		_, err := collect(tx, func(scan func(...any) error) (struct{}, error) {
+			var id license.ICCID
+			var state license.State
+			err := scan(&id, &state)
+			before[state] = append(before[state], id)
+			return struct{}{}, err
+		}, lockStates, string(account), only(iccids))
+		if err != nil {
+			return err
+		}
 		found, err := collect(tx, one[license.ICCID], setState, string(account), string(state), only(iccids))
 		if err != nil {
 			return err
@@ -163,12 +178,33 @@ func (s *Store) SetState(ctx context.Context, account license.AccountName, iccid
 		if len(unknown) > 0 {
 			return &license.DevicesError{Err: license.ErrUnknownDevice, Devices: unknown}
 		}
-		return nil
+		return recordStates(tx, e, before, state)
 	})
 	if err != nil {
 		return 0, s.failed("changing the state of SIMs", err)
 	}
 	return changed, nil
+}
+
+// auditedSIMs is how many SIMs one entry of the audit names.
+const auditedSIMs = 100
+
+// recordStates has the new state of SIMs audited, by the state they had.
+func recordStates(tx *tx, e entry, before map[license.State][]license.ICCID, state license.State) error {
+	part := 0
+	for _, old := range slices.Sorted(maps.Keys(before)) {
+		for ids := range slices.Chunk(before[old], auditedSIMs) {
+			line := e.part(part)
+			if len(ids) == 1 {
+				line.Target = string(ids[0])
+			}
+			if err := tx.record(line, facts{"state": old}, facts{"state": state, "iccids": ids}); err != nil {
+				return err
+			}
+			part++
+		}
+	}
+	return nil
 }
 
 // ConflictError says why a SIM cannot be imported beside what is stored.
@@ -239,6 +275,8 @@ type importer struct {
 	progress  func(done int)
 	result    ImportResult
 	read      int
+	entry     entry // of the audit
+	entries   int   // how many of its parts are written
 	batches   map[license.AccountName][]numberedSIM
 	conflicts []*ConflictError
 }
@@ -311,6 +349,16 @@ func (im *importer) flush(account license.AccountName, batch []numberedSIM) erro
 		if err := im.compare(account, batch); err != nil {
 			return err
 		}
+	}
+	if added > 0 {
+		line := im.entry.part(im.entries)
+		line.Account = account
+		if err := im.tx.record(line, nil, facts{
+			"added": added, "firstNumber": last - int64(n) + 1, "lastNumber": last,
+		}); err != nil {
+			return err
+		}
+		im.entries++
 	}
 	im.result.Added += added
 	im.result.Unchanged += len(batch) - added

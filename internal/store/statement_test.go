@@ -138,7 +138,7 @@ func highestParameter(text string) (highest int) {
 }
 
 // tables that grow, by the names and aliases that plans give them.
-var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|operator)`
+var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|operator|audit)`
 
 var (
 	scans = regexp.MustCompile(`^SCAN ` + growing + `\b`)
@@ -147,9 +147,11 @@ var (
 	accountOnly = regexp.MustCompile(fmt.Sprintf(`^SEARCH %s USING .*\((account|phase)=\?\)`, growing))
 	// An index made for the one statement means a loop the wrong way round.
 	automatic = regexp.MustCompile(`AUTOMATIC`)
-	halfKey   = regexp.MustCompile(`^SEARCH (task|t|attempt) USING PRIMARY KEY \(account=\? AND request=\?\)`)
+	// An index of the few rows that wait for something may be read through.
+	waiting = regexp.MustCompile(`USING (COVERING )?INDEX (audit_unsealed)\b`)
+	halfKey = regexp.MustCompile(`^SEARCH (task|t|attempt) USING PRIMARY KEY \(account=\? AND request=\?\)`)
 )
 
 func badPlan(line string) bool {
-	return scans.MatchString(line) || accountOnly.MatchString(line) || automatic.MatchString(line) || halfKey.MatchString(line)
+	return !waiting.MatchString(line) && (scans.MatchString(line) || accountOnly.MatchString(line) || automatic.MatchString(line) || halfKey.MatchString(line))
 }

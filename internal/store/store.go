@@ -38,6 +38,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Conns bounds the connections to PostgreSQL; 0 means 20.
 	Conns int
+	// Clock tells the time of the audit's entries; nil means the machine's.
+	Clock license.Clock
 	// From is a file made by Snapshot whose content a database InMemory begins
 	// with; empty means none.
 	From string
@@ -48,6 +50,12 @@ type Options struct {
 // When the database cannot be had for now, they fail with a
 // *license.UnavailableError.
 type Store struct {
+	*shared
+	actor license.Actor // whose deeds its changes are
+}
+
+// shared is what all that use a store have in common.
+type shared struct {
 	dialect *dialect
 	texts   texts
 	db      *sql.DB // of PostgreSQL; on SQLite the readers
@@ -55,6 +63,7 @@ type Store struct {
 	group   *group  // SQLite's one writer; nil on PostgreSQL
 	sealer  *auth.Sealer
 	log     *slog.Logger
+	clock   license.Clock
 	path    string // of the SQLite file
 	lock    *flock.Flock
 
@@ -73,7 +82,10 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{sealer: o.Sealer, log: o.Logger}
+	if o.Clock == nil {
+		o.Clock = license.SystemClock{}
+	}
+	s := &Store{shared: &shared{sealer: o.Sealer, log: o.Logger, clock: o.Clock}}
 	s.combiner = &combiner{s: s, of: map[license.AccountName]*gathering{}}
 	var err error
 	switch scheme, rest, _ := strings.Cut(rawURL, ":"); scheme {

@@ -45,9 +45,16 @@ func (s *Store) ResolveStuck(ctx context.Context, t StuckTask, verdict license.V
 	if verdict != license.Done && verdict != license.Refused && verdict != license.Retry {
 		return fmt.Errorf("resolving a stuck task: %v is no decision", verdict)
 	}
-	settled, err := s.SettleTasks(ctx, license.SettleParams{
+	e := s.entry("stuck."+verdict.String(), t.Account, string(t.Device.ICCID))
+	settled, err := s.settleWith(ctx, license.SettleParams{
 		Now:      now,
 		Outcomes: []license.Outcome{{Task: t.Task, Verdict: verdict, Comment: reason, Due: now}},
+	}, func(tx *tx, settled license.Settled) error {
+		if settled.Counted == 0 {
+			return nil
+		}
+		return tx.record(e, facts{"phase": license.PhaseStuck, "comment": t.Comment},
+			facts{"request": t.Request, "action": t.Action, "sku": t.SKU, "verdict": verdict.String(), "reason": reason})
 	})
 	if err == nil && settled.Counted == 0 {
 		err = fmt.Errorf("stuck task %s: %w", t.Key(), license.ErrNotFound)

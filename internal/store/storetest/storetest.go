@@ -205,7 +205,8 @@ func (db *Database) SQL(tb testing.TB) *sql.DB {
 	return raw
 }
 
-// Damaged says that the test damages the ledger on purpose: it is not verified.
+// Damaged says that the test damages the ledger or the audit on purpose: they are
+// not verified.
 func (db *Database) Damaged() { db.damaged = true }
 
 // verify fails the test where the ledger disagrees with itself.
@@ -234,6 +235,12 @@ func (db *Database) verify(tb testing.TB) {
 	}
 	if _, err := s.Verify(ctx, func(d license.Drift) { tb.Errorf("the ledger has drifted: %v", d) }); err != nil {
 		tb.Errorf("verifying the ledger: %v", err)
+	}
+	if _, err := s.SealAudit(ctx); err != nil {
+		tb.Errorf("sealing the audit: %v", err)
+	}
+	if _, err := s.VerifyAudit(ctx, func(finding string) { tb.Errorf("the audit is broken: %s", finding) }); err != nil {
+		tb.Errorf("verifying the audit: %v", err)
 	}
 }
 
