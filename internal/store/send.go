@@ -26,8 +26,8 @@ type SendReport struct {
 	Next    CallbackPlace         // where to go on; zero: it is all done
 }
 
-// wants reports whether an order is for callbacks in a state.
-func (o SendOrder) wants(state CallbackState) bool {
+// Wants reports whether an order is for callbacks in a state.
+func (o SendOrder) Wants(state CallbackState) bool {
 	return state == CallbackUndelivered || state == CallbackUnsent || state == CallbackDelivered && o.Delivered
 }
 
@@ -82,7 +82,7 @@ type sending struct {
 // take puts a callback that is wanted among those to send, and reports whether
 // more are.
 func (a *sending) take(ctx context.Context, c KeptCallback) (more bool, err error) {
-	if !a.order.wants(c.State) {
+	if !a.order.Wants(c.State) {
 		a.report.Left[c.State]++
 		return true, nil
 	}
