@@ -83,7 +83,7 @@ func withBooks(cmd *cobra.Command, fn func(books) error) error {
 		}
 		return withStore(cmd, func(s *store.Store) error { return fn(database{s}) })
 	}
-	if cmd.Flags().Changed("database") {
+	if f := cmd.Flags().Lookup("database"); f.Changed && f.Annotations[originFlag] == nil {
 		return usagef("give --server or --database, not both")
 	}
 	token, err := secretSource{
