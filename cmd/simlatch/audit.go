@@ -47,7 +47,7 @@ func newAuditListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List entries of the audit, the newest first",
 		Example: `  simlatch audit list
-  simlatch audit list --account 0000123456-00001 --action pool --since 2026-11-01
+  simlatch audit list --account 0000123456-00001 --action pool --since 2026-11-01T00:00:00Z
   simlatch audit list --who olga --since 48h --limit 1000 --output csv`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runAuditList(cmd, o) },
@@ -57,7 +57,7 @@ func newAuditListCommand() *cobra.Command {
 	f.StringVar(&o.filter.Who, "who", "", "only what this operator, user or command did, by `name`")
 	f.StringVar(&o.filter.Action, "action", "", "only this `deed`, such as pool.purchase, or all on one kind of thing: pool")
 	f.StringVar(&o.filter.Target, "target", "", "only what was done to this `thing`: a SKU, an ICCID, a name")
-	f.StringVar(&o.since, "since", "", "only from this `time` on: a date, a time, or how long ago, such as 48h")
+	f.StringVar(&o.since, "since", "", "only from this `time` on, or since so long ago, such as 48h")
 	f.IntVar(&o.filter.Limit, "limit", 100, "at most so `many` entries")
 	outputFlag(cmd, &o.form)
 	return cmd
@@ -67,13 +67,11 @@ func runAuditList(cmd *cobra.Command, o auditListOptions) error {
 	if o.filter.Limit < 1 {
 		return usagef("--limit %d: at least 1", o.filter.Limit)
 	}
-	if o.since != "" {
-		since, err := parseSince(o.since, time.Now())
-		if err != nil {
-			return err
-		}
-		o.filter.Since = since
+	since, err := parseMoment("since", o.since, time.Now())
+	if err != nil {
+		return err
 	}
+	o.filter.Since = since
 	return withStore(cmd, func(s *store.Store) error {
 		if o.account != "" {
 			account, err := findAccount(cmd, s, o.account)
@@ -88,19 +86,6 @@ func runAuditList(cmd *cobra.Command, o auditListOptions) error {
 		}
 		return writeList(cmd.OutOrStdout(), o.form, auditColumns, entries)
 	})
-}
-
-// parseSince reads a time as people write it.
-func parseSince(text string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	for _, form := range []string{time.RFC3339, time.DateTime, time.DateOnly} {
-		if t, err := time.Parse(form, text); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, usagef("--since %s: write it as 2026-11-23, 2026-11-23T09:00:00Z, or how long ago, such as 48h", text)
 }
 
 func newAuditExportCommand() *cobra.Command {

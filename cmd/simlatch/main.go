@@ -64,6 +64,7 @@ func commands() []*cobra.Command {
 		newCallbackCommand(),
 		newStuckCommand(),
 		newOperatorCommand(),
+		newPolicyCommand(),
 		newAuditCommand(),
 	}
 }

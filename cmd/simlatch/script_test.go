@@ -41,7 +41,8 @@ func TestMain(m *testing.M) {
 //	                     makes a call at $URL, with a sandbox's test token, and
 //	                     prints the answer, whose status is checked
 //	assign ICCID…        asks for flexible licenses, as user ada of application app
-//	                     at $URL, and puts the request's id into $REQUEST
+//	                     at $URL, and puts the request's id into $REQUEST; negated,
+//	                     it must be refused, and the refusal goes to stderr
 //	take NAME REGEXP     puts what the last output matched, or its first group, into $NAME
 //	until REGEXP ARGS…   runs simlatch again and again, until what it prints matches
 //	exits STATUS ARGS…   runs simlatch and fails unless that is its exit status
@@ -161,8 +162,8 @@ func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptAssign(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) == 0 {
-		ts.Fatalf("usage: assign ICCID…")
+	if len(args) == 0 {
+		ts.Fatalf("usage: [!] assign ICCID…")
 	}
 	client, err := m2m.New(m2m.Config{
 		BaseURL: ts.Getenv("URL"), Key: "app", Secret: strings.TrimSpace(ts.ReadFile("secret.txt")),
@@ -174,6 +175,12 @@ func scriptAssign(ts *testscript.TestScript, neg bool, args []string) {
 		request.Devices = append(request.Devices, m2m.NewDevice("", iccid))
 	}
 	id, err := client.Assign(context.Background(), request)
+	if neg {
+		if err == nil {
+			ts.Fatalf("the assignment was accepted as %s", id)
+		}
+		_, err = fmt.Fprintln(ts.Stderr(), err)
+	}
 	ts.Check(err)
 	ts.Setenv("REQUEST", id)
 }

@@ -296,6 +296,26 @@ func TestDryRunRefusals(t *testing.T) {
 	}
 }
 
+// The policy comes before what is wrong with devices: all are refused by it.
+func TestDryRunByPolicy(t *testing.T) {
+	h := newHarness(t)
+	h.licenses.plan = func(r *license.Request) (license.Plan, error) {
+		refused := &license.PolicyError{Rule: license.RuleDaily, Limit: 5, Accepted: 4, Devices: 2}
+		return license.Plan{Devices: []error{license.ErrUnknownDevice, nil}, Err: refused}, nil
+	}
+	a := h.do("POST", assign, licenseJSON("SIMSec-IoT", device(1), device(2)), header("Simlatch-Dry-Run", "true"))
+	p, err := decodeJSON[m2m.Plan](a.body)
+	if err != nil || p.Accepted || len(p.Devices) != 2 {
+		t.Fatalf("a plan that the policy refuses: %s", a)
+	}
+	for _, d := range p.Devices {
+		const want = "At most 5 devices may be assigned on this account in a day (UTC): 4 have been, and 2 more are asked for."
+		if d.Outcome != "refused" || d.ErrorCode != m2m.CodePolicy || d.ErrorMessage != want {
+			t.Errorf("a device of it: %+v", d)
+		}
+	}
+}
+
 // acceptAfter accepts when after comes, or says in gone why the call ended
 // before.
 func acceptAfter(after <-chan time.Time, gone *error) acceptFunc {

@@ -109,6 +109,7 @@ func wire(err error) *wireError {
 	var slowed *auth.SlowedError
 	var input *license.InputError
 	var devices *license.DevicesError
+	var policy *license.PolicyError
 	var unavailable *license.UnavailableError
 	switch {
 	case errors.As(err, &said):
@@ -122,6 +123,8 @@ func wire(err error) *wireError {
 		return &e
 	case errors.As(err, &input):
 		return wireInput(input)
+	case errors.As(err, &policy):
+		return &wireError{status: http.StatusBadRequest, code: m2m.CodePolicy, message: sentence(policy.Error())}
 	case errors.As(err, &devices):
 		return wireDevices(devices)
 	case errors.As(err, &unavailable):
@@ -130,6 +133,12 @@ func wire(err error) *wireError {
 		return errUnavailable(0)
 	}
 	return wireSentinel(err)
+}
+
+// sentence writes a message of ours as the platform writes its own.
+func sentence(s string) string {
+	first, size := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(first)) + s[size:] + "."
 }
 
 // wireSentinel is the part of the table about errors that say no more than

@@ -198,6 +198,10 @@ func (a *API) plan(ctx context.Context, account license.AccountName, sku license
 	if err != nil {
 		return nil, err
 	}
+	if errors.Is(p.Err, license.ErrPolicy) {
+		// It comes before whatever else is wrong with a device.
+		p.Devices = slices.Repeat([]error{p.Err}, len(devices))
+	}
 	at := make(map[license.Device]int, len(sorted))
 	for i, d := range sorted {
 		at[d] = i

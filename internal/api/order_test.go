@@ -67,6 +67,7 @@ func inOrder() []broken {
 			}
 		}},
 		{"lifetime", 400, m2m.ErrUnassignLifetime.Code, func(s *spoiled) { s.sku = "SIMSec-IoT-Lt" }},
+		{"policy", 400, m2m.CodePolicy, func(s *spoiled) { s.accept = &license.PolicyError{Rule: license.RuleLifetime} }},
 		{"stored facts", 400, m2m.ErrInsufficientLicense.Code, func(s *spoiled) { s.accept = license.ErrInsufficient }},
 	}
 }
@@ -80,7 +81,7 @@ func TestOrderOfChecks(t *testing.T) {
 		for _, second := range all[i:] {
 			// These take the place of each other.
 			switch first.name + "+" + second.name {
-			case "SKU+lifetime", "devices+identifiers", "devices+duplicates", "devices+count":
+			case "policy+stored facts", "SKU+lifetime", "devices+identifiers", "devices+duplicates", "devices+count":
 				continue
 			}
 			s := &spoiled{method: "DELETE", path: assign, account: account, sku: "SIMSec-IoT", devices: []string{device(1)}}

@@ -142,5 +142,5 @@ func (p Progress) Status() Status {
 type Plan struct {
 	Pool    Pool    // as it is
 	Devices []error // of each of the request's devices, in their order; nil where it would succeed
-	Err     error   // of the request as a whole: ErrInsufficient or nil
+	Err     error   // of the request as a whole: ErrInsufficient, a *PolicyError or nil
 }

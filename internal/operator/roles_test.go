@@ -38,6 +38,9 @@ func (h *harness) matrix() map[string]cell {
 		"GET /accounts":                                            {"/accounts", nil, viewer},
 		"POST /accounts":                                           {"/accounts", client.NewAccount{Name: "another-1"}, admin},
 		"GET /accounts/{account}":                                  {account, nil, viewer},
+		"GET /accounts/{account}/policy":                           {account + "/policy", nil, viewer},
+		"PUT /accounts/{account}/policy":                           {account + "/policy", client.NewPolicy{DailyDevices: 7}, admin},
+		"GET /audit":                                               {"/audit", nil, viewer},
 		"GET /applications":                                        {"/applications", nil, viewer},
 		"POST /applications":                                       {"/applications", client.NewApplication{Key: "new"}, admin},
 		"GET /applications/{key}":                                  {"/applications/app", nil, viewer},
@@ -185,6 +188,8 @@ func (h *harness) everything() string {
 		note(sims, err)
 		listeners, err := h.s.Listeners(ctx, name)
 		note(listeners, err)
+		policy, _, err := h.s.Policy(ctx, name, storetest.Start())
+		note(policy, err)
 		stuck, err := h.s.StuckTasks(ctx, name)
 		note(stuck, err)
 	}

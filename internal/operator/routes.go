@@ -37,6 +37,9 @@ func (a *API) routes() []route {
 		{method: post, path: "/accounts", need: admin, work: change(a.addAccount)},
 		{method: get, path: account, need: viewer, work: read(a.getAccount)},
 
+		{method: get, path: account + "/policy", need: viewer, work: read(a.getPolicy)},
+		{method: http.MethodPut, path: account + "/policy", need: admin, work: change(a.setPolicy)},
+
 		{method: get, path: "/applications", need: viewer, work: read(a.listApplications)},
 		{method: post, path: "/applications", need: admin, work: change(a.addApplication)},
 		{method: get, path: "/applications/{key}", need: viewer, work: read(a.getApplication)},
@@ -87,6 +90,7 @@ func (a *API) routes() []route {
 		{method: post, path: account + "/listeners/{service}/test", need: operator, work: read(a.testListener), long: true},
 
 		{method: post, path: "/verify", need: operator, work: read(a.verify), long: true},
+		{method: get, path: "/audit", need: viewer, work: read(a.listAudit)},
 		{method: get, path: eventsPath, need: viewer, work: a.streamEvents},
 	}
 }

@@ -22,7 +22,7 @@ const keepIdempotency = 24 * time.Hour
 // Run again with the same request, or with the same idempotency key and body,
 // it changes nothing and returns the ID that stands. It fails with
 // license.ErrKeyReused for the same key with another body, a
-// *license.DevicesError of ErrUnknownDevice, ErrDuplicate, ErrNotActive,
+// *license.PolicyError, a *license.DevicesError of ErrUnknownDevice, ErrDuplicate, ErrNotActive,
 // ErrNotEligible, ErrHeld or ErrNotHeld, or license.ErrInsufficient, in this
 // order where several apply.
 func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted license.Accepted, err error) {
@@ -32,14 +32,14 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 	}
 	// The devices may have been sorted anew, so two of them may be one SIM now.
 	if twice := license.SortDevices(r.Devices); len(twice) > 0 {
-		return license.Accepted{}, s.failed("checking devices", s.refuse(s.reader(ctx), &r))
+		return license.Accepted{}, s.failed("checking devices", s.whyNot(ctx, &r))
 	}
 	p.Request = &r
 	accepted, err = s.combiner.accept(ctx, p)
 	if errors.Is(err, errNotAll) {
 		// Which device is at fault is found out of the writer's time. Should
 		// nothing be wrong any more, one was held when it counted.
-		if err = s.refuse(s.reader(ctx), &r); err == nil {
+		if err = s.whyNot(ctx, &r); err == nil {
 			err = &license.DevicesError{Err: license.ErrHeld, Devices: r.Devices}
 		}
 	}
@@ -47,6 +47,16 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 		return license.Accepted{}, s.failed("accepting a request", err)
 	}
 	return accepted, nil
+}
+
+// whyNot finds out why a request was not taken: its account's policy, or the
+// devices.
+func (s *Store) whyNot(ctx context.Context, r *license.Request) error {
+	q := s.reader(ctx)
+	if err := refusal(q, r); err != nil {
+		return err
+	}
+	return s.refuse(q, r)
 }
 
 // errNotAll says that some device could not be taken, and not yet which.
@@ -372,8 +382,15 @@ func (a *acceptance) createTasks() ([]license.Accepted, error) {
 	return accepted, err
 }
 
-const reservePool = `UPDATE pool SET reserved = reserved + $3
-	WHERE account = $1 AND sku = $2 AND purchased - reserved - assigned >= $3`
+// reservePool leaves what needs a closer look to reserveClosely: the pools of
+// accounts with a policy. All others pay a look into an index for it.
+const (
+	reservePool = `UPDATE pool SET reserved = reserved + $3
+		WHERE account = $1 AND sku = $2 AND purchased - reserved - assigned >= $3
+			AND NOT EXISTS (SELECT 1 FROM policy y WHERE y.account = $1)`
+	reserveClosely = `UPDATE pool SET reserved = reserved + $3
+		WHERE account = $1 AND sku = $2 AND purchased - reserved - assigned >= $3`
+)
 
 // reserve writes the lines of the ledger and moves the pools.
 func (a *acceptance) reserve() error {
@@ -389,8 +406,15 @@ func (a *acceptance) reserve() error {
 		return err
 	}
 	// Pools last: they are the rows everyone shares.
+	statement := reservePool
 	for _, sku := range slices.Sorted(maps.Keys(units)) {
-		n, err := a.tx.exec(reservePool, string(a.account), string(sku), units[sku])
+		n, err := a.tx.exec(statement, string(a.account), string(sku), units[sku])
+		if err == nil && n == 0 && statement == reservePool {
+			if err = a.obey(); err == nil {
+				statement = reserveClosely
+				n, err = a.tx.exec(statement, string(a.account), string(sku), units[sku])
+			}
+		}
 		if err != nil {
 			return err
 		}

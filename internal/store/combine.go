@@ -189,7 +189,7 @@ func (c *combiner) settle(ctx context.Context, batch []*waiter) {
 		}
 	default:
 		if !errors.Is(err, errApart) && !errors.Is(err, errNotAll) && !errors.Is(err, license.ErrInsufficient) &&
-			!errors.Is(err, license.ErrKeyReused) {
+			!errors.Is(err, license.ErrKeyReused) && !errors.Is(err, license.ErrPolicy) {
 			c.s.log.Warn("a batch of requests is accepted one by one", "requests", len(batch), "error", err)
 		}
 		for _, w := range batch {

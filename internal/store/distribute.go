@@ -31,6 +31,8 @@ var distributedTables = []distributedTable{
 	{"pool", "account"},
 	{"purchase", "account"},
 	{"listener", "account"},
+	{"policy", "account"},
+	{"policy_day", "account"},
 	{"sim_owner", "iccid"},
 }
 

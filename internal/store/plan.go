@@ -65,10 +65,13 @@ func (s *Store) Plan(ctx context.Context, r *license.Request) (license.Plan, err
 				p.Pool = pool
 			}
 		}
+		if p.Err = refusal(q, &resolved); p.Err != nil && !errors.Is(p.Err, license.ErrPolicy) {
+			return p.Err
+		}
 		p.Devices, err = diagnose(q, &resolved)
 		return err
 	})
-	if err == nil && r.Action == license.Assign && p.Pool.Available() < int64(len(r.Devices)) {
+	if err == nil && p.Err == nil && r.Action == license.Assign && p.Pool.Available() < int64(len(r.Devices)) {
 		p.Err = license.ErrInsufficient
 	}
 	return p, s.failed("planning a request", err)

@@ -69,6 +69,9 @@ func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duratio
 func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, now time.Time, retention time.Duration) (deleted int, err error) {
 	before, exhausted := now.Add(-retention), now.Add(-max(retention, keepExhausted))
 	err = s.write(ctx, account, 1, func(tx *tx) error {
+		if _, err := tx.exec(purgeDays, string(account), micros(license.Day(now).Add(-24*time.Hour))); err != nil {
+			return err
+		}
 		_, err := tx.exec(purgeKeys, string(account), micros(now.Add(-keepIdempotency)))
 		return err
 	})

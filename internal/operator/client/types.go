@@ -416,3 +416,35 @@ type OperatorChange struct {
 	Role     *string `json:"role,omitzero"`
 	Disabled *bool   `json:"disabled,omitzero"`
 }
+
+// Policy is what an account may do of the work that cannot be undone.
+type Policy struct {
+	Account        string `json:"account"`
+	RefuseLifetime bool   `json:"refuseLifetime"`
+	DailyDevices   int64  `json:"dailyDevices"` // 0: no limit
+	// AcceptedToday is how many devices were accepted on this UTC day, where there
+	// is a limit.
+	AcceptedToday int64 `json:"acceptedToday"`
+}
+
+// NewPolicy takes the place of an account's policy.
+type NewPolicy struct {
+	RefuseLifetime bool  `json:"refuseLifetime"`
+	DailyDevices   int64 `json:"dailyDevices"`
+}
+
+// AuditEntry is who did what, when and from where.
+type AuditEntry struct {
+	Number  int64     `json:"number,omitzero"` // its place in the chain; absent until it is sealed
+	ID      string    `json:"id"`
+	At      time.Time `json:"at"`
+	Who     string    `json:"who"`
+	Via     string    `json:"via"`
+	From    string    `json:"from,omitzero"`
+	Action  string    `json:"action"`
+	Account string    `json:"account,omitzero"`
+	Target  string    `json:"target,omitzero"`
+	Before  any       `json:"before,omitzero"`
+	After   any       `json:"after,omitzero"`
+	Hash    string    `json:"hash,omitzero"`
+}
