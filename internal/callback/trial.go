@@ -25,12 +25,12 @@ func (s *Sender) Test(ctx context.Context, l license.Listener) license.Delivery 
 		Request: license.NewRequestID(now, rand.Reader), Account: l.Account, Action: license.Assign,
 		Device: license.Device{ICCID: testICCID}, Code: testCode, Comment: testComment,
 	}}
-	start := time.Now()
+	t, start := s.ready(nil, l, false), time.Now()
 	var err error
-	d.Status, d.Answer, err = s.post(ctx, s.ready(nil, l, false), &d.Callback, make([]byte, 4<<10))
+	d.Status, d.Answer, err = s.post(ctx, t, &d.Callback, make([]byte, 4<<10))
 	d.Latency, d.At = time.Since(start), s.cfg.Clock.Now()
 	if err != nil {
-		d.Answer = []byte(err.Error())
+		d.Answer = clip([]byte(err.Error()), t.secrets)
 	}
 	d.Verdict = verdict(d.Status, 1, 1)
 	return d
