@@ -177,9 +177,14 @@ func (e *events) lookAt(ctx context.Context, account license.AccountName, news b
 	if !w.newest.IsZero() {
 		f.Since = w.newest.Add(-lateBy)
 	}
-	list, _, _, err := e.cfg.Store.Requests(ctx, f)
+	list, _, more, err := e.cfg.Store.Requests(ctx, f)
 	if err != nil {
 		return err
+	}
+	if more && news { // more came than one look shows, unless its last was seen before
+		if _, known := w.requests[list[len(list)-1].ID]; !known {
+			e.tell(client.Event{Type: client.EventReset}, account)
+		}
 	}
 	var others []license.RequestID // those that the list does not have
 	listed := make(map[license.RequestID]bool, len(list))
@@ -213,36 +218,54 @@ func (e *events) see(w *watched, r store.KeptRequest, news bool) {
 	}
 	if news {
 		if !known {
-			e.tell(client.EventAccepted, r)
+			e.tellOf(client.EventAccepted, r)
 		}
 		if r.Done+r.Failed != before.Done+before.Failed {
-			e.tell(client.EventSettled, r)
+			e.tellOf(client.EventSettled, r)
 		}
 		if r.Ended != before.Ended {
-			e.tell(client.EventEnded, r)
+			e.tellOf(client.EventEnded, r)
 		}
 	}
 	// One that has ended is remembered as long as a list may show it again.
 	ended := r.Ended == r.Total && r.Done+r.Failed == r.Total
-	if ended && r.At.Before(w.newest.Add(-2*lateBy)) || !known && len(w.requests) >= 2*watchMost {
+	if ended && r.At.Before(w.newest.Add(-2*lateBy)) {
 		delete(w.requests, r.ID)
 		return
 	}
-	w.requests[r.ID] = r
+	if w.requests[r.ID] = r; len(w.requests) > 2*watchMost {
+		delete(w.requests, w.oldest())
+	}
 }
 
-// tell hands an event to those who want it.
-func (e *events) tell(what string, r store.KeptRequest) {
+// oldest is the request that was accepted first.
+func (w *watched) oldest() (id license.RequestID) {
+	var at time.Time
+	for _, r := range w.requests {
+		if id == "" || r.At.Before(at) {
+			id, at = r.ID, r.At
+		}
+	}
+	return id
+}
+
+// tellOf tells of a request, as it now stands.
+func (e *events) tellOf(what string, r store.KeptRequest) {
 	request := requestOf(r)
+	e.tell(client.Event{Type: what, Request: &request}, r.Account)
+}
+
+// tell hands an event of an account to those who want it.
+func (e *events) tell(event client.Event, account license.AccountName) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.seq++
-	event := client.Event{ID: e.epoch + "-" + strconv.FormatInt(e.seq, 10), Type: what, Request: &request}
+	event.ID = e.epoch + "-" + strconv.FormatInt(e.seq, 10)
 	if e.recent = append(e.recent, event); len(e.recent) > keepRecent {
 		e.recent = e.recent[1:]
 	}
 	for s := range e.streams {
-		if !s.wants(event) {
+		if s.account != "" && s.account != account {
 			continue
 		}
 		select {
@@ -253,8 +276,9 @@ func (e *events) tell(what string, r store.KeptRequest) {
 	}
 }
 
+// wants reports whether a stream that goes on wants an event.
 func (s *stream) wants(event client.Event) bool {
-	return s.account == "" || string(s.account) == event.Request.Account
+	return s.account == "" || event.Request == nil || string(s.account) == event.Request.Account
 }
 
 // subscribe begins a stream, behind the event that its reader had last. Where
@@ -268,7 +292,7 @@ func (e *events) subscribe(account license.AccountName, last string) *stream {
 		return s
 	}
 	for _, event := range e.after(last) {
-		if event.Request == nil || s.wants(event) {
+		if s.wants(event) {
 			s.events <- event // there is room
 		}
 	}
