@@ -24,6 +24,7 @@ import (
 // database's clerk; a server has its own.
 type books interface {
 	accountList
+	accessBooks
 	AddAccount(ctx context.Context, name license.AccountName, now time.Time) error
 	Pools(ctx context.Context, account license.AccountName) ([]license.Pool, error)
 	AddPurchase(ctx context.Context, p license.Purchase, now time.Time) (license.Pool, error)

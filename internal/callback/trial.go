@@ -10,9 +10,9 @@ import (
 
 // What a test message is about: no SIM has this ICCID.
 const (
-	testICCID   license.ICCID = "00000000000000000000"
-	testCode                  = "UnifiedWebService.REQUEST_FAILED.TestMessage"
-	testComment               = "This is a test message from the operator. It is about no device."
+	testICCID   = license.ICCID("00000000000000000000")
+	testCode    = "UnifiedWebService.REQUEST_FAILED.TestMessage"
+	testComment = "This is a test message from the operator. It is about no device."
 )
 
 // Test sends a listener a test message, once, and tells how that ended. It is

@@ -25,11 +25,20 @@ const (
 	eventsPath = "/events"
 )
 
+// The methods, and the roles, as the lists of routes have them.
+const (
+	get, post, put, patch, remove = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
+	viewer, daily, admin          = auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin
+)
+
 // routes are all there are.
 func (a *API) routes() []route {
-	const get, post, patch, remove = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
-	const viewer, operator, admin = auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin
-	const account, request = "/accounts/{account}", "/accounts/{account}/requests/{request}"
+	return slices.Concat(a.accessRoutes(), a.workRoutes())
+}
+
+// accessRoutes are about who may do what.
+func (a *API) accessRoutes() []route {
+	const account = "/accounts/{account}"
 	return []route{
 		{method: get, path: "/self", need: viewer, work: read(a.self)},
 
@@ -38,58 +47,64 @@ func (a *API) routes() []route {
 		{method: get, path: account, need: viewer, work: read(a.getAccount)},
 
 		{method: get, path: account + "/policy", need: viewer, work: read(a.getPolicy)},
-		{method: http.MethodPut, path: account + "/policy", need: admin, work: change(a.setPolicy)},
+		{method: put, path: account + "/policy", need: admin, work: change(a.setPolicy)},
 
 		{method: get, path: "/applications", need: viewer, work: read(a.listApplications)},
 		{method: post, path: "/applications", need: admin, work: change(a.addApplication)},
 		{method: get, path: "/applications/{key}", need: viewer, work: read(a.getApplication)},
 		{method: patch, path: "/applications/{key}", need: admin, work: change(a.changeApplication)},
 		{method: post, path: "/applications/{key}/rotate", need: admin, work: change(a.rotateApplication)},
-		{method: post, path: "/applications/{key}/unlock", need: operator, work: read(a.unlockApplication)},
+		{method: post, path: "/applications/{key}/unlock", need: daily, work: read(a.unlockApplication)},
 
 		{method: get, path: "/users", need: viewer, work: read(a.listUsers)},
 		{method: post, path: "/users", need: admin, work: change(a.addUser)},
 		{method: get, path: "/users/{name}", need: viewer, work: read(a.getUser)},
 		{method: patch, path: "/users/{name}", need: admin, work: change(a.changeUser)},
 		{method: post, path: "/users/{name}/rotate", need: admin, work: change(a.rotateUser)},
-		{method: post, path: "/users/{name}/unlock", need: operator, work: read(a.unlockUser)},
+		{method: post, path: "/users/{name}/unlock", need: daily, work: read(a.unlockUser)},
 
 		{method: get, path: "/operators", need: admin, work: read(a.listOperators)},
 		{method: post, path: "/operators", need: admin, work: change(a.addOperator)},
 		{method: get, path: "/operators/{name}", need: admin, work: read(a.getOperator)},
 		{method: patch, path: "/operators/{name}", need: admin, work: change(a.changeOperator)},
 		{method: post, path: "/operators/{name}/rotate", need: admin, work: read(a.rotateOperator)},
+	}
+}
 
+// workRoutes are about licenses, and what becomes of them.
+func (a *API) workRoutes() []route {
+	const account, request = "/accounts/{account}", "/accounts/{account}/requests/{request}"
+	return []route{
 		{method: get, path: "/pools", need: viewer, work: read(a.listPools)},
 		{method: get, path: account + "/pools/{sku}", need: viewer, work: read(a.getPool)},
 		{method: get, path: account + "/pools/{sku}/purchases", need: viewer, work: read(a.listPurchases)},
-		{method: post, path: account + "/pools/{sku}/purchases", need: operator, work: change(a.addPurchase)},
+		{method: post, path: account + "/pools/{sku}/purchases", need: daily, work: change(a.addPurchase)},
 
 		{method: get, path: "/sims", need: viewer, work: read(a.listSIMs)},
-		{method: post, path: importPath, need: operator, work: a.importSIMs, long: true},
-		{method: post, path: account + "/sims/state", need: operator, work: change(a.changeSIMs)},
+		{method: post, path: importPath, need: daily, work: a.importSIMs, long: true},
+		{method: post, path: account + "/sims/state", need: daily, work: change(a.changeSIMs)},
 		{method: get, path: account + "/sims/{iccid}", need: viewer, work: read(a.getSIM)},
-		{method: patch, path: account + "/sims/{iccid}", need: operator, work: change(a.changeSIM)},
+		{method: patch, path: account + "/sims/{iccid}", need: daily, work: change(a.changeSIM)},
 		{method: get, path: account + "/sims/{iccid}/history", need: viewer, work: read(a.simHistory)},
 
 		{method: get, path: "/requests", need: viewer, work: read(a.listRequests)},
 		{method: get, path: request, need: viewer, work: read(a.getRequest)},
 		{method: get, path: request + "/tasks", need: viewer, work: read(a.listTasks)},
 		{method: get, path: request + "/tasks/{iccid}", need: viewer, work: read(a.getTask)},
-		{method: post, path: request + "/tasks/{iccid}/decide", need: operator, work: change(a.decide)},
+		{method: post, path: request + "/tasks/{iccid}/decide", need: daily, work: change(a.decide)},
 
 		{method: get, path: "/callbacks", need: viewer, work: read(a.listCallbacks), long: true},
-		{method: post, path: account + "/callbacks/send", need: operator, work: change(a.sendCallbacks), long: true},
+		{method: post, path: account + "/callbacks/send", need: daily, work: change(a.sendCallbacks), long: true},
 		{method: get, path: "/stuck", need: viewer, work: read(a.listStuck)},
 
 		{method: get, path: "/listeners", need: viewer, work: read(a.listListeners)},
 		{method: get, path: account + "/listeners/{service}", need: viewer, work: read(a.getListener)},
-		{method: patch, path: account + "/listeners/{service}", need: operator, work: change(a.changeListener)},
-		{method: remove, path: account + "/listeners/{service}", need: operator, work: read(a.removeListener)},
-		{method: post, path: account + "/listeners/{service}/secret", need: operator, work: read(a.newSigningSecret)},
-		{method: post, path: account + "/listeners/{service}/test", need: operator, work: read(a.testListener), long: true},
+		{method: patch, path: account + "/listeners/{service}", need: daily, work: change(a.changeListener)},
+		{method: remove, path: account + "/listeners/{service}", need: daily, work: read(a.removeListener)},
+		{method: post, path: account + "/listeners/{service}/secret", need: daily, work: read(a.newSigningSecret)},
+		{method: post, path: account + "/listeners/{service}/test", need: daily, work: read(a.testListener), long: true},
 
-		{method: post, path: "/verify", need: operator, work: read(a.verify), long: true},
+		{method: post, path: "/verify", need: daily, work: read(a.verify), long: true},
 		{method: get, path: "/audit", need: viewer, work: read(a.listAudit)},
 		{method: get, path: eventsPath, need: viewer, work: a.streamEvents},
 	}

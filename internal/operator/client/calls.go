@@ -163,3 +163,60 @@ func (c *Client) Decide(ctx context.Context, account, request, iccid string, d D
 func (c *Client) Verify(ctx context.Context) (v Verified, err error) {
 	return v, c.post(ctx, "/verify", struct{}{}, &v)
 }
+
+// Applications lists the applications by key.
+func (c *Client) Applications(ctx context.Context) iter.Seq2[Application, error] {
+	return list[Application](ctx, c, "/applications", nil)
+}
+
+// AddApplication adds an application with the secret that it is given.
+func (c *Client) AddApplication(ctx context.Context, a NewApplication) error {
+	return c.post(ctx, "/applications", a, nil)
+}
+
+// RotateApplication gives an application another secret.
+func (c *Client) RotateApplication(ctx context.Context, key, secret string) error {
+	return c.post(ctx, path("/applications/", key, "/rotate"), NewSecret{secret}, nil)
+}
+
+// UnlockApplication forgets the failed tries of an application's key.
+func (c *Client) UnlockApplication(ctx context.Context, key string) error {
+	return c.post(ctx, path("/applications/", key, "/unlock"), struct{}{}, nil)
+}
+
+// Users lists the users by name.
+func (c *Client) Users(ctx context.Context) iter.Seq2[User, error] {
+	return list[User](ctx, c, "/users", nil)
+}
+
+// AddUser adds a user with the password that it is given.
+func (c *Client) AddUser(ctx context.Context, u NewUser) error {
+	return c.post(ctx, "/users", u, nil)
+}
+
+// RotateUser gives a user another password.
+func (c *Client) RotateUser(ctx context.Context, name, password string) error {
+	return c.post(ctx, path("/users/", name, "/rotate"), NewSecret{password}, nil)
+}
+
+// ChangeUser changes a user, whatever was changed meanwhile.
+func (c *Client) ChangeUser(ctx context.Context, name string, change UserChange) error {
+	_, err := c.do(ctx, call{method: http.MethodPatch, path: path("/users/", name), body: change}, nil)
+	return err
+}
+
+// UnlockUser forgets a user's failed logins.
+func (c *Client) UnlockUser(ctx context.Context, name string) error {
+	return c.post(ctx, path("/users/", name, "/unlock"), struct{}{}, nil)
+}
+
+// Listeners lists the listeners of an account; "" of all.
+func (c *Client) Listeners(ctx context.Context, account string) iter.Seq2[Listener, error] {
+	return list[Listener](ctx, c, "/listeners", url.Values{"account": {account}})
+}
+
+// ChangeListener tunes a listener, whatever was changed meanwhile.
+func (c *Client) ChangeListener(ctx context.Context, account, service string, change ListenerChange) error {
+	_, err := c.do(ctx, call{method: http.MethodPatch, path: path("/accounts/", account, "/listeners/", service), body: change}, nil)
+	return err
+}
