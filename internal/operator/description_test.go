@@ -150,7 +150,7 @@ func TestDescriptionIsServed(t *testing.T) {
 			}
 		}
 		for path, kind := range map[string]string{"/nothing": "not-found", "//accounts": "not-found", "/accounts/": "not-found", "/operator": "not-found"} {
-			resp, err := http.Get(h.url + "/operator/v1" + path) //nolint:noctx // a test's
+			resp, err := http.Get(h.url + "/operator/v1" + path)
 			h.must(err)
 			var p client.Problem
 			if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Type != client.TypePrefix+kind || resp.StatusCode != 404 {

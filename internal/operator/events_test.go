@@ -22,7 +22,7 @@ func (h *harness) watch(query, last string) (next func() client.Event, leave fun
 	if last != "" {
 		req.Header.Set("Last-Event-ID", last)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // leave closes it
 	h.must(err)
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		h.t.Fatalf("events: %d %v", resp.StatusCode, resp.Header)

@@ -101,7 +101,7 @@ func (r *running) operatorCall(t *testing.T, token, method, path string) *http.R
 
 func (r *running) operate(t *testing.T, token, method, path string) (status int, body []byte) {
 	t.Helper()
-	resp := r.operatorCall(t, token, method, path)
+	resp := r.operatorCall(t, token, method, path) //nolint:bodyclose // it is when the test is over
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func (r *running) operate(t *testing.T, token, method, path string) (status int,
 // watch reads live events until the server or the test ends.
 func (r *running) watch(t *testing.T, token string) <-chan client.Event {
 	t.Helper()
-	resp := r.operatorCall(t, token, "GET", "/events")
+	resp := r.operatorCall(t, token, "GET", "/events") //nolint:bodyclose // it is when the test is over
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("events: %d", resp.StatusCode)
 	}
