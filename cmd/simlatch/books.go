@@ -28,6 +28,7 @@ type books interface {
 	AddAccount(ctx context.Context, name license.AccountName, now time.Time) error
 	Pools(ctx context.Context, account license.AccountName) ([]license.Pool, error)
 	AddPurchase(ctx context.Context, p license.Purchase, now time.Time) (license.Pool, error)
+	SetThreshold(ctx context.Context, account license.AccountName, sku license.SKU, threshold int64) (license.Pool, error)
 	// EachDevice lists the devices that a filter selects, whatever its Limit.
 	EachDevice(ctx context.Context, f license.DeviceFilter) iter.Seq2[license.SIM, error]
 	SetState(ctx context.Context, account license.AccountName, iccids []license.ICCID, state license.State) (int, error)

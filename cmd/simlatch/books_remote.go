@@ -39,6 +39,7 @@ func (r remote) AddAccount(ctx context.Context, name license.AccountName, _ time
 func poolFrom(p client.Pool) license.Pool {
 	return license.Pool{
 		Account: license.AccountName(p.Account), SKU: license.SKU(p.SKU), Purchased: p.Purchased, Reserved: p.Reserved, Assigned: p.Assigned,
+		Threshold: p.Threshold,
 	}
 }
 
@@ -52,6 +53,12 @@ func (r remote) AddPurchase(ctx context.Context, p license.Purchase, _ time.Time
 	pool, err := r.c.AddPurchase(ctx, string(p.Account), string(p.SKU), client.NewPurchase{
 		Units: p.Units, Reference: p.Reference, Reason: p.Reason,
 	})
+	return poolFrom(pool), meant(err)
+}
+
+// SetThreshold implements books.
+func (r remote) SetThreshold(ctx context.Context, account license.AccountName, sku license.SKU, threshold int64) (license.Pool, error) {
+	pool, err := r.c.ChangePool(ctx, string(account), string(sku), client.PoolChange{Threshold: threshold})
 	return poolFrom(pool), meant(err)
 }
 

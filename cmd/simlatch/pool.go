@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,7 +12,8 @@ import (
 )
 
 func newPoolCommand() *cobra.Command {
-	cmd := group("pool", "Add licenses to pools, and list the pools", newPoolAddCommand(), newPoolListCommand())
+	cmd := group("pool", "Add licenses to pools, and list the pools",
+		newPoolAddCommand(), newPoolThresholdCommand(), newPoolListCommand())
 	booksFlags(cmd)
 	cmd.Long = `Add licenses to pools, and list the pools.
 
@@ -95,6 +97,50 @@ func runPoolAdd(cmd *cobra.Command, o poolAddOptions) error {
 	})
 }
 
+func newPoolThresholdCommand() *cobra.Command {
+	var accountName, skuName, form string
+	cmd := &cobra.Command{
+		Use:   "threshold LICENSES --account NAME --sku SKU",
+		Short: "Say when a pool counts as low",
+		Long: `Say when a pool counts as low: when fewer licenses than that are available. 0 is
+never.
+
+An assignment or a withdrawal that takes the pool below writes an alert, and the
+server sends a message to --alert-url, if it was given one. The metric
+simlatch_pools_low counts the pools that are below.` + onBooks,
+		Example: `  simlatch pool threshold 500 --account 0000123456-00001 --sku SIMSec-IoT`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			threshold, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil || threshold < 0 || threshold > maxUnits {
+				return usagef("%q is no number of licenses: it is 0 to %d", args[0], int64(maxUnits))
+			}
+			sku, err := license.ParseSKU(skuName)
+			if err != nil {
+				return err
+			}
+			return withBooks(cmd, func(s books) error {
+				account, err := findAccount(cmd, s, accountName)
+				if err != nil {
+					return err
+				}
+				pool, err := s.SetThreshold(cmd.Context(), account, sku, threshold)
+				if err != nil {
+					return missing(err, "account %s has no pool of %s; 'simlatch pool add' makes one", account, sku)
+				}
+				return writeList(cmd.OutOrStdout(), form, poolColumns, []license.Pool{pool})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&accountName, "account", "", "the account's `name`")
+	cmd.Flags().StringVar(&skuName, "sku", "", "the `SKU`, letter for letter")
+	_ = cmd.MarkFlagRequired("account")
+	_ = cmd.MarkFlagRequired("sku")
+	completeFlag(cmd, "sku", skuNames)
+	outputFlag(cmd, &form)
+	return cmd
+}
+
 func newPoolListCommand() *cobra.Command {
 	var form string
 	var names []string
@@ -135,4 +181,10 @@ var poolColumns = []column[license.Pool]{
 	{"reserved", "RESERVED", func(p license.Pool) any { return p.Reserved }},
 	{"assigned", "ASSIGNED", func(p license.Pool) any { return p.Assigned }},
 	{"available", "AVAILABLE", func(p license.Pool) any { return p.Available() }},
+	{"threshold", "LOW BELOW", func(p license.Pool) any {
+		if p.Threshold == 0 {
+			return nil
+		}
+		return p.Threshold
+	}},
 }

@@ -80,6 +80,8 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.Int("max-devices", server.DefaultMaxDevices, "the largest `number` of devices in a request")
 	own.Float64("rate-limit", 0, "`calls` a second that an application may make on all nodes together; 0 is no limit")
 	own.String("login-lock", string(auth.LockSlow), "after many failed logins: `slow` delays more and more, reference locks until 'simlatch user unlock', or 'application unlock' for a key")
+	own.String("alert-url", "", "the `URL` that gets a message when a pool falls below its threshold ('simlatch pool threshold')")
+	own.String("alert-secret", "", "the `secret`, whsec_…, that those messages are signed with")
 	own.Int("workers", 4, "`number` of calls to the carrier at once; 0 makes a node that only serves")
 	own.Duration("retention", server.DefaultRetention, "how long ended work is kept")
 	own.Duration("audit-retention", 0, "how long entries of the audit are kept; 0 is for ever")
@@ -89,6 +91,8 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.String("log-format", "auto", "`form` of the log: json, text, or auto for text on a terminal")
 	own.String("log-level", "info", "least `level` to log: debug, info, warn or error")
 	own.VisitAll(func(flag *pflag.Flag) { markSetting(own, flag.Name) })
+	markSecret(own, "alert-url") // many hold a token
+	markSecret(own, "alert-secret")
 	f.AddFlagSet(own)
 }
 
@@ -115,6 +119,7 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 		Workers: number("workers"), ServeOnly: number("workers") == 0,
 		CallbackInterval: span("callback-interval"), CallbackTimeout: span("callback-timeout"), CallbackAttempts: number("callback-attempts"),
 		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), LoginLock: auth.Lock(text("login-lock")),
+		AlertURL: text("alert-url"), AlertSecret: text("alert-secret"),
 		Retention: span("retention"), AuditRetention: span("audit-retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
 	}
 	networks, _ := f.GetStringSlice("callback-allow")

@@ -10,6 +10,7 @@ package license
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // AccountName names a billing account, such as "0000123456-00001". Leading
@@ -119,10 +120,25 @@ type Pool struct {
 	Purchased int64 // licenses bought, less those withdrawn
 	Reserved  int64 // set aside for assignments the carrier has not answered
 	Assigned  int64 // held by SIMs, those being unassigned included
+	Threshold int64 // with fewer available the pool is low; 0: it never is
 }
 
 // Available is the number of licenses that can still be assigned.
 func (p Pool) Available() int64 { return p.Purchased - p.Assigned - p.Reserved }
+
+// Low reports whether fewer licenses are available than the operators want.
+func (p Pool) Low() bool { return p.Available() < p.Threshold }
+
+// Alert is an operator's news that a pool has run low.
+type Alert struct {
+	Number    int64 // rising, in the order in which they came
+	At        time.Time
+	Account   AccountName
+	SKU       SKU
+	Available int64 // when it came
+	Threshold int64
+	Attempt   int // of its message, from 1, when it is claimed
+}
 
 // Purchase is one entry of the record of licenses bought (positive) or
 // withdrawn (negative); a pool's Purchased is their sum.

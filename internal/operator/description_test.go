@@ -70,7 +70,7 @@ func TestSchemasHaveTheFieldsOfTheTypes(t *testing.T) {
 		client.NewOperator{},
 		client.OperatorToken{},
 		client.OperatorChange{},
-		client.Pool{},
+		client.Pool{}, client.PoolChange{}, client.Alert{},
 		client.NewPurchase{},
 		client.Purchase{},
 		client.SIM{},

@@ -34,7 +34,8 @@ type events struct {
 	ended   bool
 
 	// Owned by run.
-	accounts map[license.AccountName]*watched
+	accounts  map[license.AccountName]*watched
+	lastAlert int64 // the number of the last alert that was told
 }
 
 // watched is what is known of an account's requests.
@@ -143,10 +144,29 @@ func (e *events) look(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.lookForAlerts(ctx, news); err != nil {
+		return err
+	}
 	if !news {
 		close(ready)
 	}
 	return nil
+}
+
+// lookForAlerts sees which pools ran low.
+func (e *events) lookForAlerts(ctx context.Context, news bool) (err error) {
+	if !news {
+		e.lastAlert, err = e.cfg.Store.NewestAlert(ctx)
+		return err
+	}
+	alerts, err := e.cfg.Store.Alerts(ctx, e.lastAlert, watchMost)
+	for _, a := range alerts {
+		e.lastAlert = a.Number
+		e.tell(client.Event{Type: client.EventLow, Alert: &client.Alert{
+			Account: string(a.Account), SKU: string(a.SKU), At: a.At, Available: a.Available, Threshold: a.Threshold,
+		}}, a.Account)
+	}
+	return err
 }
 
 // readiness is closed when what there was is known.
@@ -278,7 +298,13 @@ func (e *events) tell(event client.Event, account license.AccountName) {
 
 // wants reports whether a stream that goes on wants an event.
 func (s *stream) wants(event client.Event) bool {
-	return s.account == "" || event.Request == nil || string(s.account) == event.Request.Account
+	switch {
+	case event.Request != nil:
+		return s.account == "" || string(s.account) == event.Request.Account
+	case event.Alert != nil:
+		return s.account == "" || string(s.account) == event.Alert.Account
+	}
+	return true
 }
 
 // subscribe begins a stream, behind the event that its reader had last. Where

@@ -78,6 +78,16 @@ func TestEvents(t *testing.T) {
 		if e := next(); e.Type != client.EventReset || e.Request != nil {
 			t.Errorf("after another node's: %+v", e)
 		}
+		h.call(auth.RoleOperator, "PATCH", account+"/pools/SIMSec-IoT", client.PoolChange{Threshold: 97}).want(http.StatusOK)
+		h.accept(license.Assign, h.sims[2])
+		for e := next(); ; e = next() {
+			if e.Type == client.EventLow {
+				if e.Alert.Available != 96 || e.Alert.Threshold != 97 {
+					t.Errorf("low: %+v", e.Alert)
+				}
+				break
+			}
+		}
 		leave()
 		h.get("/events?account=nobody").want(http.StatusNotFound)
 	})

@@ -13,6 +13,7 @@ func poolOf(p license.Pool) client.Pool {
 	return client.Pool{
 		Account: string(p.Account), SKU: string(p.SKU), Type: p.SKU.Label(),
 		Purchased: p.Purchased, Reserved: p.Reserved, Assigned: p.Assigned, Available: p.Available(),
+		Threshold: p.Threshold, Low: p.Low(),
 	}
 }
 
@@ -57,7 +58,24 @@ func (a *API) getPool(ctx context.Context, c *call) (client.Pool, error) {
 			return poolOf(p), nil
 		}
 	}
-	return client.Pool{}, problemf(errNotFound, "account %s has no pool of %s: a purchase makes one", account, sku)
+	return client.Pool{}, noPool(account, sku)
+}
+
+// changePool says when a pool counts as low.
+func (a *API) changePool(ctx context.Context, c *call, in client.PoolChange) (client.Pool, error) {
+	account, sku, err := c.pool(ctx)
+	if err != nil {
+		return client.Pool{}, err
+	}
+	pool, err := c.store().SetThreshold(ctx, account, sku, in.Threshold)
+	if errors.Is(err, license.ErrNotFound) {
+		err = noPool(account, sku)
+	}
+	return poolOf(pool), err
+}
+
+func noPool(account license.AccountName, sku license.SKU) error {
+	return problemf(errNotFound, "account %s has no pool of %s: a purchase makes one", account, sku)
 }
 
 func (a *API) listPurchases(ctx context.Context, c *call) (page client.Page[client.Purchase], err error) {

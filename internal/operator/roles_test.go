@@ -60,6 +60,7 @@ func (h *harness) matrix() map[string]cell {
 		"POST /operators/{name}/rotate":                            {"/operators/olga/rotate", nil, admin},
 		"GET /pools":                                               {"/pools", nil, viewer},
 		"GET /accounts/{account}/pools/{sku}":                      {pool, nil, viewer},
+		"PATCH /accounts/{account}/pools/{sku}":                    {pool, client.PoolChange{Threshold: 5}, daily},
 		"GET /accounts/{account}/pools/{sku}/purchases":            {pool + "/purchases", nil, viewer},
 		"POST /accounts/{account}/pools/{sku}/purchases":           {pool + "/purchases", client.NewPurchase{Units: 5, Reason: "more"}, daily},
 		"GET /sims":                                                {"/sims", nil, viewer},

@@ -77,6 +77,7 @@ func (a *API) workRoutes() []route {
 	return []route{
 		{method: get, path: "/pools", need: viewer, work: read(a.listPools)},
 		{method: get, path: account + "/pools/{sku}", need: viewer, work: read(a.getPool)},
+		{method: patch, path: account + "/pools/{sku}", need: daily, work: change(a.changePool)},
 		{method: get, path: account + "/pools/{sku}/purchases", need: viewer, work: read(a.listPurchases)},
 		{method: post, path: account + "/pools/{sku}/purchases", need: daily, work: change(a.addPurchase)},
 

@@ -84,6 +84,10 @@ type Config struct {
 	// LoginLock says what many failed logins do; empty means auth.LockSlow.
 	LoginLock auth.Lock
 
+	// AlertURL gets a message, signed with AlertSecret (whsec_…), when a pool falls
+	// below its threshold; both or neither are given.
+	AlertURL, AlertSecret string
+
 	// Retention is how long ended work is kept; 0 means DefaultRetention.
 	Retention time.Duration
 	// AuditRetention is how long entries of the audit are kept; 0 means for ever.
@@ -123,7 +127,7 @@ func (c Config) Check() error {
 	if c.Carrier != "" && c.Carrier != CarrierSimulated && c.Provisioner == nil {
 		return fmt.Errorf("unknown carrier %q: this version knows --carrier simulated", c.Carrier)
 	}
-	return c.checkNumbers()
+	return errors.Join(c.checkNumbers(), c.checkAlerts())
 }
 
 // complete fills in the defaults.

@@ -29,6 +29,7 @@ type core struct {
 	sender  *callback.Sender
 	worker  *provision.Worker // nil on a node that only serves
 	api     *api.API
+	alerter *alerter
 	// operator is nil in a sandbox, whose answers are recorded whole: a stream
 	// of events would never end.
 	operator *operator.API
@@ -69,8 +70,9 @@ func (c *core) run(ctx context.Context) error {
 	if c.worker != nil {
 		group.Go(func() error { return c.worker.Run(running) })
 	}
-	if c.cfg.box == nil { // whose nodes are one
+	if c.cfg.box == nil { // whose nodes are one, and whose operators are tests
 		group.Go(func() error { return c.beat(running) })
+		group.Go(func() error { return c.alerter.run(running) })
 	}
 	group.Go(func() error { return c.purge(running) })
 	group.Go(func() error { return c.seal(running) })
@@ -126,6 +128,9 @@ func (c *core) wire() error {
 		Grace: c.cfg.Grace,
 	}))
 	if err != nil {
+		return err
+	}
+	if c.alerter, err = newAlerter(c); err != nil {
 		return err
 	}
 	work, err := c.newWorker()

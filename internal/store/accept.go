@@ -383,13 +383,16 @@ func (a *acceptance) createTasks() ([]license.Accepted, error) {
 }
 
 // reservePool leaves what needs a closer look to reserveClosely: the pools of
-// accounts with a policy. All others pay a look into an index for it.
+// accounts with a policy, and those that would fall below their threshold. All
+// others pay a look into an index for it.
 const (
 	reservePool = `UPDATE pool SET reserved = reserved + $3
 		WHERE account = $1 AND sku = $2 AND purchased - reserved - assigned >= $3
+			AND (purchased - reserved - assigned - $3 >= threshold OR purchased - reserved - assigned < threshold)
 			AND NOT EXISTS (SELECT 1 FROM policy y WHERE y.account = $1)`
 	reserveClosely = `UPDATE pool SET reserved = reserved + $3
-		WHERE account = $1 AND sku = $2 AND purchased - reserved - assigned >= $3`
+		WHERE account = $1 AND sku = $2 AND purchased - reserved - assigned >= $3
+		RETURNING account, sku, purchased, reserved, assigned, threshold`
 )
 
 // reserve writes the lines of the ledger and moves the pools.
@@ -406,21 +409,30 @@ func (a *acceptance) reserve() error {
 		return err
 	}
 	// Pools last: they are the rows everyone shares.
-	statement := reservePool
+	obeyed := false
 	for _, sku := range slices.Sorted(maps.Keys(units)) {
-		n, err := a.tx.exec(statement, string(a.account), string(sku), units[sku])
-		if err == nil && n == 0 && statement == reservePool {
-			if err = a.obey(); err == nil {
-				statement = reserveClosely
-				n, err = a.tx.exec(statement, string(a.account), string(sku), units[sku])
-			}
+		n, err := a.tx.exec(reservePool, string(a.account), string(sku), units[sku])
+		if err == nil && n == 0 && !obeyed {
+			err, obeyed = a.obey(), true
+		}
+		if err == nil && n == 0 {
+			err = a.reserveClosely(sku, units[sku])
 		}
 		if err != nil {
 			return err
 		}
-		if n == 0 {
-			return license.ErrInsufficient
-		}
 	}
 	return nil
+}
+
+// reserveClosely moves a pool, and sees whether it runs low.
+func (a *acceptance) reserveClosely(sku license.SKU, units int) error {
+	pool, err := first(a.tx, scanPool, reserveClosely, string(a.account), string(sku), units)
+	if errors.Is(err, license.ErrNotFound) {
+		return license.ErrInsufficient
+	}
+	if err != nil {
+		return err
+	}
+	return a.tx.alertIfLow(pool, int64(units), a.params[0].Request.At)
 }

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	selectPoolRows = `SELECT account, sku, purchased, reserved, assigned FROM pool WHERE account = $1 ORDER BY sku`
-	selectPool     = `SELECT account, sku, purchased, reserved, assigned FROM pool WHERE account = $1 AND sku = $2`
+	selectPoolRows = `SELECT account, sku, purchased, reserved, assigned, threshold FROM pool WHERE account = $1 ORDER BY sku`
+	selectPool     = `SELECT account, sku, purchased, reserved, assigned, threshold FROM pool WHERE account = $1 AND sku = $2`
 )
 
 func selectPools(q querier, account license.AccountName) ([]license.Pool, error) {
@@ -19,7 +19,7 @@ func selectPools(q querier, account license.AccountName) ([]license.Pool, error)
 }
 
 func scanPool(scan func(...any) error) (p license.Pool, err error) {
-	return p, scan(&p.Account, &p.SKU, &p.Purchased, &p.Reserved, &p.Assigned)
+	return p, scan(&p.Account, &p.SKU, &p.Purchased, &p.Reserved, &p.Assigned, &p.Threshold)
 }
 
 // Pools lists an account's pools by SKU.
@@ -33,7 +33,7 @@ const (
 		ON CONFLICT (account, sku) DO NOTHING`
 	growPool = `UPDATE pool SET purchased = purchased + $3
 		WHERE account = $1 AND sku = $2 AND purchased + $3 >= reserved + assigned
-		RETURNING account, sku, purchased, reserved, assigned`
+		RETURNING account, sku, purchased, reserved, assigned, threshold`
 	insertPurchase = `INSERT INTO purchase (account, sku, number, units, reference, reason, time)
 		SELECT $1, $2, coalesce(max(number), 0) + 1, CAST($3 AS BIGINT), $4, $5, CAST($6 AS BIGINT)
 		FROM purchase WHERE account = $1 AND sku = $2
@@ -90,8 +90,11 @@ func (s *Store) AddPurchase(ctx context.Context, p license.Purchase, now time.Ti
 		if err != nil {
 			return err
 		}
-		return tx.record(e, facts{"purchased": pool.Purchased - p.Units},
-			facts{"purchased": pool.Purchased, "units": p.Units, "reference": p.Reference, "reason": p.Reason})
+		if err := tx.record(e, facts{"purchased": pool.Purchased - p.Units},
+			facts{"purchased": pool.Purchased, "units": p.Units, "reference": p.Reference, "reason": p.Reason}); err != nil {
+			return err
+		}
+		return tx.alertIfLow(pool, -p.Units, now)
 	})
 	return pool, s.failed("adding a purchase", err)
 }

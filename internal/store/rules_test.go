@@ -14,7 +14,7 @@ import (
 
 // localTables are about the installation as a whole, and stay with the
 // coordinator (distribute.go says why).
-var localTables = []string{"account", "credential", "access", "session", "lockout", "setting", "counter", "node", "operator", "audit", "seal"}
+var localTables = []string{"account", "credential", "access", "session", "lockout", "setting", "counter", "node", "operator", "audit", "seal", "alert"}
 
 // acrossAccounts are the statements that name no account, with the reason.
 var acrossAccounts = map[string]string{
@@ -27,6 +27,7 @@ var acrossAccounts = map[string]string{
 	"ownerOf":        "an ICCID belongs to one account of all; these rows lie by ICCID",
 	"insertOwners":   "an ICCID belongs to one account of all; these rows lie by ICCID",
 	"otherOwners":    "the same, read",
+	"countLow":       "the count of low pools: it locks nothing",
 	"pageOwners":     "the same, read",
 }
 

@@ -88,6 +88,7 @@ var mayScan = map[string]bool{
 	"tasksLeft":       true, // those that purgeTasks has just read
 	"purgeAttempts":   true,
 	"purgeLockouts":   true,
+	"purgeAlerts":     true,
 	"purgeSessions":   true,
 }
 
@@ -138,7 +139,7 @@ func highestParameter(text string) (highest int) {
 }
 
 // tables that grow, by the names and aliases that plans give them.
-var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|operator|audit)`
+var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|operator|audit|alert)`
 
 var (
 	scans = regexp.MustCompile(`^SCAN ` + growing + `\b`)
@@ -148,7 +149,7 @@ var (
 	// An index made for the one statement means a loop the wrong way round.
 	automatic = regexp.MustCompile(`AUTOMATIC`)
 	// An index of the few rows that wait for something may be read through.
-	waiting = regexp.MustCompile(`USING (COVERING )?INDEX (audit_unsealed)\b`)
+	waiting = regexp.MustCompile(`USING (COVERING )?INDEX (audit_unsealed|alert_due)\b`)
 	halfKey = regexp.MustCompile(`^SEARCH (task|t|attempt) USING PRIMARY KEY \(account=\? AND request=\?\)`)
 )
 

@@ -79,6 +79,12 @@ func (c *Client) AddPurchase(ctx context.Context, account, sku string, p NewPurc
 	return pool, c.post(ctx, path("/accounts/", account, "/pools/", sku, "/purchases"), p, &pool)
 }
 
+// ChangePool says when a pool counts as low.
+func (c *Client) ChangePool(ctx context.Context, account, sku string, change PoolChange) (pool Pool, err error) {
+	_, err = c.do(ctx, call{method: http.MethodPatch, path: path("/accounts/", account, "/pools/", sku), body: change}, &pool)
+	return pool, err
+}
+
 // SIMFilter selects SIMs; what is empty selects all.
 type SIMFilter struct{ Account, ICCID, IMEI, MDN, State string }
 

@@ -95,6 +95,13 @@ type Pool struct {
 	Reserved  int64  `json:"reserved"`
 	Assigned  int64  `json:"assigned"`
 	Available int64  `json:"available"`
+	Threshold int64  `json:"threshold"` // with fewer available it is low; 0: it never is
+	Low       bool   `json:"low"`
+}
+
+// PoolChange says when a pool counts as low.
+type PoolChange struct {
+	Threshold int64 `json:"threshold"`
 }
 
 // NewPurchase adds licenses to a pool, or withdraws them.
@@ -378,14 +385,25 @@ const (
 	EventAccepted = "accepted" // a request was accepted
 	EventSettled  = "settled"  // the carrier's answer to some of its devices was written down
 	EventEnded    = "ended"    // some of its callbacks ended, or began anew
+	EventLow      = "low"      // a pool ran low
 	EventReset    = "reset"    // what happened meanwhile is not known: read anew what is shown
 )
 
-// Event is what happened to a request, with how it stands then.
+// Event is what happened: to a request, with how it stands then, or to a pool.
 type Event struct {
 	ID      string   `json:"id"`
 	Type    string   `json:"type"`
 	Request *Request `json:"request,omitzero"`
+	Alert   *Alert   `json:"alert,omitzero"`
+}
+
+// Alert is that a pool ran low.
+type Alert struct {
+	Account   string    `json:"account"`
+	SKU       string    `json:"sku"`
+	At        time.Time `json:"at"`
+	Available int64     `json:"available"`
+	Threshold int64     `json:"threshold"`
 }
 
 // Operator is who runs the installation.
