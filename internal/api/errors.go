@@ -207,7 +207,7 @@ func wireInput(e *license.InputError) *wireError {
 		return bad(m2m.CodeCallbackURL, "The callback URL %s is not valid: %s.", quote(e.Value), e.Reason)
 	case license.FieldCredential:
 		return bad(m2m.CodeCallbackCredentials, "The callback credentials are not valid: %s.", e.Reason)
-	case license.FieldGeneration, license.FieldUnits, license.FieldRequest: // never of a request to this API
+	case license.FieldGeneration, license.FieldUnits, license.FieldRequest, license.FieldRole: // never of a request to this API
 	}
 	return wireSentinel(e)
 }

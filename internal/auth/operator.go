@@ -64,6 +64,11 @@ type OperatorRecords interface {
 	Operator(ctx context.Context, name string) (OperatorRecord, error)
 	OperatorByToken(ctx context.Context, tokenHash string) (OperatorRecord, error)
 	TouchOperator(ctx context.Context, name string, used time.Time) error
+
+	OperatorSession(ctx context.Context, hash string) (OperatorSession, error)
+	PutOperatorSession(ctx context.Context, s OperatorSession) error
+	TouchOperatorSession(ctx context.Context, hash string, used time.Time) error
+	DeleteOperatorSession(ctx context.Context, hash string) error
 }
 
 // operatorPrefix begins every operator's token, so that those who look for

@@ -18,6 +18,7 @@ type records struct {
 	sessions     map[string]Session
 	failures     map[[2]string]Failures
 	operators    map[string]OperatorRecord
+	signedIn     map[string]OperatorSession
 	touched      int
 	lose         func() // runs once, before a token is replaced: another node is first
 }
@@ -29,6 +30,7 @@ func newRecords() *records {
 		sessions:     map[string]Session{},
 		failures:     map[[2]string]Failures{},
 		operators:    map[string]OperatorRecord{},
+		signedIn:     map[string]OperatorSession{},
 	}
 }
 
@@ -190,6 +192,38 @@ func (r *records) TouchOperator(_ context.Context, name string, used time.Time) 
 	o.Used = used
 	r.operators[name] = o
 	r.touched++
+	return nil
+}
+
+func (r *records) OperatorSession(_ context.Context, hash string) (OperatorSession, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.signedIn[hash]; ok {
+		return s, nil
+	}
+	return OperatorSession{}, license.ErrNotFound
+}
+
+func (r *records) PutOperatorSession(_ context.Context, s OperatorSession) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.signedIn[s.Hash] = s
+	return nil
+}
+
+func (r *records) TouchOperatorSession(_ context.Context, hash string, used time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.signedIn[hash]
+	s.Used = used
+	r.signedIn[hash] = s
+	return nil
+}
+
+func (r *records) DeleteOperatorSession(_ context.Context, hash string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.signedIn, hash)
 	return nil
 }
 

@@ -22,9 +22,9 @@ const keepIdempotency = 24 * time.Hour
 // Run again with the same request, or with the same idempotency key and body,
 // it changes nothing and returns the ID that stands. It fails with
 // license.ErrKeyReused for the same key with another body, a
-// *license.PolicyError, a *license.DevicesError of ErrUnknownDevice, ErrDuplicate, ErrNotActive,
-// ErrNotEligible, ErrHeld or ErrNotHeld, or license.ErrInsufficient, in this
-// order where several apply.
+// *license.PolicyError, a *license.DevicesError of ErrUnknownDevice,
+// ErrDuplicate, ErrNotActive, ErrNotEligible, ErrHeld or ErrNotHeld, or
+// license.ErrInsufficient, in this order where several apply.
 func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted license.Accepted, err error) {
 	r := *p.Request
 	if r.Devices, err = s.resolve(ctx, r.Account, r.Devices); err != nil {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -321,6 +322,12 @@ func TestPurge(t *testing.T) {
 			}
 		}
 		b.wantStatus(delivered, license.StatusSuccess)
+		// The audit tells of the two purges that found something.
+		told, err := s.Audit(t.Context(), store.AuditFilter{Account: storetest.Account, Action: "work.purge"})
+		want := fmt.Sprintf(`{"endedBefore":%q}`, b.now.Add(24*day).Format(time.RFC3339))
+		if err != nil || len(told) != 2 || told[0].After != want || told[0].Via != license.ViaSystem {
+			t.Errorf("the audit of it: %+v, %v, want two entries, the last with %s", told, err, want)
+		}
 		// What a SIM holds outlives its task.
 		b.accept(license.Unassign, license.SKUFlexible, b.sims[0])
 		b.carry(license.Done)

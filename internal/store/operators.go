@@ -81,8 +81,8 @@ func (s *Store) RotateOperator(ctx context.Context, name, tokenHash string) erro
 }
 
 // SetOperatorPassword gives an operator a password for the console, by its hash,
-// or takes it away when that is empty, and forgets failed logins. It fails with
-// license.ErrNotFound.
+// or takes it away when that is empty; failed logins are forgotten, and the
+// operator is signed out. It fails with license.ErrNotFound.
 func (s *Store) SetOperatorPassword(ctx context.Context, name, hash string) error {
 	return s.changeOperator(ctx, "password", name, setOperatorPassword, hash)
 }
@@ -112,6 +112,9 @@ func (s *Store) changeOperator(ctx context.Context, deed, name, text string, val
 		}
 		if err == nil && text == setOperatorPassword {
 			_, err = tx.exec(unlock, lockName("operator:"+name))
+		}
+		if err == nil && text == setOperatorPassword {
+			_, err = tx.exec(endOperatorSessions, name)
 		}
 		if err != nil {
 			return fmt.Errorf("operator %s: %w", name, err)

@@ -66,7 +66,7 @@ func TestOperators(t *testing.T) {
 }
 
 // A new password forgets the failed logins of the operator, and no user's of the
-// same name.
+// same name, and ends the sessions opened with the old one.
 func TestOperatorPasswordUnlocks(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		now := storetest.Start()
@@ -79,8 +79,22 @@ func TestOperatorPasswordUnlocks(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		session := auth.OperatorSession{Hash: "h", Operator: "olga", Opened: now, Used: now}
+		if err := s.PutOperatorSession(t.Context(), session); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.TouchOperatorSession(t.Context(), "h", now.Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		session.Used = now.Add(time.Minute)
+		if got, err := s.OperatorSession(t.Context(), "h"); err != nil || got != session {
+			t.Errorf("OperatorSession = %+v, %v, want %+v", got, err, session)
+		}
 		if err := s.SetOperatorPassword(t.Context(), "olga", "hash"); err != nil {
 			t.Fatal(err)
+		}
+		if _, err := s.OperatorSession(t.Context(), "h"); !errors.Is(err, license.ErrNotFound) {
+			t.Errorf("the session under the old password: %v, want ErrNotFound", err)
 		}
 		if _, err := s.Failures(t.Context(), "operator:olga", "here"); !errors.Is(err, license.ErrNotFound) {
 			t.Errorf("the operator's failures: %v, want ErrNotFound", err)

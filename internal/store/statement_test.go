@@ -69,27 +69,28 @@ var postgresOnly = regexp.MustCompile(`pg_advisory|goose_db_version|sqlite_versi
 // mayScan are the statements that look at all rows of a table of size, of all
 // accounts or of one, because their answer takes them all.
 var mayScan = map[string]bool{
-	"compareRequests": true, // verify
-	"strayTasks":      true, // verify
-	"sumEntitlements": true, // verify
-	"countRows":       true, // verify
-	"sumPostings":     true, // verify
-	"sumPurchases":    true, // verify
-	"strayLeases":     true, // verify
-	"countEnded":      true, // the tasks of a request with a lease that was left behind
-	"takeBack":        true, // the same
-	"nextLeaseEnd":    true, // the same
-	"selectStuck":     true, // an operator's list
-	"selectOperators": true, // the same, and there are few
-	"callbacksOfSome": true, // the same: all tasks of some requests, 5,000 at most
-	"purgeKeys":       true, // once an hour, as are the next
-	"purgeable":       true,
-	"purgeTasks":      true,
-	"tasksLeft":       true, // those that purgeTasks has just read
-	"purgeAttempts":   true,
-	"purgeLockouts":   true,
-	"purgeAlerts":     true,
-	"purgeSessions":   true,
+	"compareRequests":       true, // verify
+	"strayTasks":            true, // verify
+	"sumEntitlements":       true, // verify
+	"countRows":             true, // verify
+	"sumPostings":           true, // verify
+	"sumPurchases":          true, // verify
+	"strayLeases":           true, // verify
+	"countEnded":            true, // the tasks of a request with a lease that was left behind
+	"takeBack":              true, // the same
+	"nextLeaseEnd":          true, // the same
+	"selectStuck":           true, // an operator's list
+	"selectOperators":       true, // the same, and there are few
+	"callbacksOfSome":       true, // the same: all tasks of some requests, 5,000 at most
+	"purgeKeys":             true, // once an hour, as are the next
+	"purgeable":             true,
+	"purgeTasks":            true,
+	"tasksLeft":             true, // those that purgeTasks has just read
+	"purgeAttempts":         true,
+	"purgeLockouts":         true,
+	"purgeAlerts":           true,
+	"purgeOperatorSessions": true,
+	"purgeSessions":         true,
 }
 
 // TestPlans looks at how SQLite, which has no statistics here, would run each
@@ -139,7 +140,7 @@ func highestParameter(text string) (highest int) {
 }
 
 // tables that grow, by the names and aliases that plans give them.
-var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|operator|audit|alert)`
+var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|operator|audit|alert|operator_session)`
 
 var (
 	scans = regexp.MustCompile(`^SCAN ` + growing + `\b`)

@@ -7,8 +7,9 @@
 // that SIMs hold or await), and the sums of the postings.
 //
 // Locks are taken in one order: idempotency key, tasks by request and ICCID,
-// requests, SIMs by ICCID, and the pool last, because it is the row that
-// everyone on an account shares.
+// requests, SIMs by ICCID, the days of a policy, and the pool last, because it is
+// the row that everyone on an account shares. Behind it comes only the number of
+// an alert, which is rare.
 package store
 
 import (
