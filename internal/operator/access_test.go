@@ -1,6 +1,8 @@
 package operator_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/operator/client"
+	"github.com/simlatch/simlatch/internal/store"
 	"github.com/simlatch/simlatch/internal/store/storetest"
 )
 
@@ -109,6 +112,17 @@ func TestKeys(t *testing.T) {
 		h.post("/accounts", client.NewAccount{Name: "?"}, key("3")...).want(http.StatusBadRequest)
 		h.post("/accounts", client.NewAccount{Name: "good-1"}, key("3")...).want(http.StatusCreated)
 		h.post("/accounts", client.NewAccount{Name: "x-1"}, key(strings.Repeat("k", 256))...).want(http.StatusBadRequest).problem("invalid")
+		// A server that died between the claim and the answer left this behind.
+		body := `{"name":"lost-1"}`
+		sum := sha256.Sum256([]byte("/operator/v1/accounts\n" + body))
+		_, _, err := h.s.BeginOnce(t.Context(), store.OnceKey{
+			Caller: "the-admin", Operation: "POST /accounts", Key: "4", Hash: hex.EncodeToString(sum[:]),
+		}, h.clock.Now())
+		h.must(err)
+		if r := h.post("/accounts", body, key("4")...).want(http.StatusConflict).problem("pending"); r.header.Get("Retry-After") != "1" {
+			t.Errorf("pending: %v", r.header)
+		}
+		h.get("/accounts/lost-1").want(http.StatusNotFound)
 		h.clock.pass(24 * time.Hour)
 		h.post("/applications", client.NewApplication{}, key("1")...).want(http.StatusCreated, &again)
 		if first == again {
