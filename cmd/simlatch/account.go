@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -13,10 +14,11 @@ import (
 
 func newAccountCommand() *cobra.Command {
 	cmd := group("account", "Add and list accounts", newAccountAddCommand(), newAccountListCommand())
+	booksFlags(cmd)
 	cmd.Long = `Add and list accounts.
 
 An account is a billing account: pools of licenses, SIMs and callback listeners
-belong to it, and users are given access to it.` + onDatabase
+belong to it, and users are given access to it.` + onBooks
 	return cmd
 }
 
@@ -32,7 +34,7 @@ func newAccountAddCommand() *cobra.Command {
 		Short: "Add an account",
 		Long: `Add an account.
 
-Leading zeros count. Two names that differ only by hyphens are the same account.` + onDatabase,
+Leading zeros count. Two names that differ only by hyphens are the same account.` + onBooks,
 		Example: `  simlatch account add 0000123456-00001`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,7 +42,7 @@ Leading zeros count. Two names that differ only by hyphens are the same account.
 			if err != nil {
 				return err
 			}
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				if err := s.AddAccount(cmd.Context(), name, time.Now()); err != nil {
 					return exists(err, "account %s exists already (hyphens do not tell accounts apart)", name)
 				}
@@ -59,7 +61,7 @@ func newAccountListCommand() *cobra.Command {
 		Example: `  simlatch account list --output json`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				accounts, err := s.Accounts(cmd.Context())
 				if err != nil {
 					return err
@@ -104,12 +106,16 @@ func missing(err error, format string, args ...any) error {
 }
 
 // findAccount finds an account by its name with or without hyphens.
-func findAccount(cmd *cobra.Command, s *store.Store, name string) (license.AccountName, error) {
+func findAccount(cmd *cobra.Command, s accountList, name string) (license.AccountName, error) {
+	return findAccountIn(cmd.Context(), s, name)
+}
+
+func findAccountIn(ctx context.Context, s accountList, name string) (license.AccountName, error) {
 	wanted, err := license.ParseAccountName(name)
 	if err != nil {
 		return "", err
 	}
-	accounts, err := s.Accounts(cmd.Context())
+	accounts, err := s.Accounts(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -123,7 +129,7 @@ func findAccount(cmd *cobra.Command, s *store.Store, name string) (license.Accou
 
 // findAccounts finds several accounts by name; none means all there are, if all
 // says so.
-func findAccounts(cmd *cobra.Command, s *store.Store, names []string, all bool) ([]license.AccountName, error) {
+func findAccounts(cmd *cobra.Command, s accountList, names []string, all bool) ([]license.AccountName, error) {
 	if len(names) == 0 && all {
 		return s.Accounts(cmd.Context())
 	}

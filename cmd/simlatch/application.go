@@ -9,17 +9,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/simlatch/simlatch/internal/auth"
-	"github.com/simlatch/simlatch/internal/store"
 )
 
 func newApplicationCommand() *cobra.Command {
 	cmd := group("application", "Add and list applications, and rotate their secrets",
 		newApplicationAddCommand(), newApplicationRotateCommand(), newApplicationUnlockCommand(), newApplicationListCommand())
+	booksFlags(cmd)
 	cmd.Long = `Add and list applications, and rotate their secrets.
 
 An application is a program that calls the API: its key and secret buy the bearer
 token that every call needs. A person's (or program's) user name and password
-open the session that every call needs as well: see 'simlatch user'.` + onDatabase
+open the session that every call needs as well: see 'simlatch user'.` + onBooks
 	return cmd
 }
 
@@ -76,7 +76,7 @@ func newApplicationAddCommand() *cobra.Command {
 		Long: `Add an application and print its key and secret.
 
 The key is made up when none is given. The secret is shown this once and stored
-as a hash: one that was lost is replaced with 'simlatch application rotate'.` + onDatabase,
+as a hash: one that was lost is replaced with 'simlatch application rotate'.` + onBooks,
 		Example: `  simlatch application add
   simlatch application add billing --secret-file secret.txt`,
 		Args: cobra.MaximumNArgs(1),
@@ -88,8 +88,8 @@ as a hash: one that was lost is replaced with 'simlatch application rotate'.` + 
 			if err := checkApplicationKey(key); err != nil {
 				return err
 			}
-			return setApplication(cmd, key, file, func(s *store.Store, hash string) error {
-				return exists(s.AddApplication(cmd.Context(), key, hash, time.Now()),
+			return setApplication(cmd, key, file, func(s books, secret auth.Secret) error {
+				return exists(s.NewApplication(cmd.Context(), key, secret),
 					"there is an application %s already; 'simlatch application rotate %s' gives it a new secret", key, key)
 			})
 		},
@@ -113,12 +113,12 @@ func newApplicationRotateCommand() *cobra.Command {
 		Use:   "rotate KEY",
 		Short: "Give an application a new secret and print it, once",
 		Long: `Give an application a new secret and print it, once. The old secret stops
-working at once, and the token bought with it within a second.` + onDatabase,
+working at once, and the token bought with it within a second.` + onBooks,
 		Example: `  simlatch application rotate billing`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return setApplication(cmd, args[0], file, func(s *store.Store, hash string) error {
-				return missing(s.RotateApplication(cmd.Context(), args[0], hash), "there is no application %s", args[0])
+			return setApplication(cmd, args[0], file, func(s books, secret auth.Secret) error {
+				return missing(s.NewSecret(cmd.Context(), args[0], secret), "there is no application %s", args[0])
 			})
 		},
 	}
@@ -126,15 +126,15 @@ working at once, and the token bought with it within a second.` + onDatabase,
 	return cmd
 }
 
-// setApplication stores the hash of a secret by set, and then shows the secret
+// setApplication stores a secret by set, and then shows the secret
 // if it was made up here.
-func setApplication(cmd *cobra.Command, key, file string, set func(s *store.Store, hash string) error) error {
+func setApplication(cmd *cobra.Command, key, file string, set func(s books, secret auth.Secret) error) error {
 	secret, made, err := chooseSecret(cmd, file)
 	if err != nil {
 		return err
 	}
-	return withStore(cmd, func(s *store.Store) error {
-		if err := set(s, auth.HashSecret(secret)); err != nil {
+	return withBooks(cmd, func(s books) error {
+		if err := set(s, secret); err != nil {
 			return err
 		}
 		if !made {
@@ -153,15 +153,12 @@ func newApplicationUnlockCommand() *cobra.Command {
 		Short: "Forget the failed tries of an application's key",
 		Long: `Forget the failed tries of an application's key, so that the next one is checked
 at once. Under 'simlatch serve --login-lock reference' this is how a locked
-application gets in again.` + onDatabase,
+application gets in again.` + onBooks,
 		Example: `  simlatch application unlock billing`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withStore(cmd, func(s *store.Store) error {
-				if _, err := s.Application(cmd.Context(), args[0]); err != nil {
-					return missing(err, "there is no application %s", args[0])
-				}
-				return s.UnlockApplication(cmd.Context(), args[0])
+			return withBooks(cmd, func(s books) error {
+				return missing(s.UnlockApplication(cmd.Context(), args[0]), "there is no application %s", args[0])
 			})
 		},
 	}
@@ -175,7 +172,7 @@ func newApplicationListCommand() *cobra.Command {
 		Example: `  simlatch application list --output jsonl`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				applications, err := s.Applications(cmd.Context())
 				if err != nil {
 					return err

@@ -15,12 +15,13 @@ import (
 func newCallbackCommand() *cobra.Command {
 	cmd := group("callback", "List callbacks and send them again",
 		newCallbackListCommand(), newCallbackShowCommand(), newCallbackSendCommand())
+	booksFlags(cmd)
 	cmd.Long = `List callbacks and send them again.
 
 One callback tells a listener how one device of a request ended. When its last
 attempt has failed, or the account had no listener, it is kept, at least for 30
 days, and can be sent again: from the first attempt on, under the webhook-id it
-had, to the listener that is registered then.` + onDatabase
+had, to the listener that is registered then.` + onBooks
 	return cmd
 }
 
@@ -84,7 +85,7 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 
 // findRequests finds a request by its ID among accounts named or, without any,
 // among all. It is there at least once, with its callbacks.
-func findRequests(cmd *cobra.Command, s *store.Store, names []string, id license.RequestID) (found []license.Progress, err error) {
+func findRequests(cmd *cobra.Command, s books, names []string, id license.RequestID) (found []license.Progress, err error) {
 	accounts, err := findAccounts(cmd, s, names, true)
 	if err != nil {
 		return nil, err
@@ -115,7 +116,7 @@ func findRequests(cmd *cobra.Command, s *store.Store, names []string, id license
 
 // findRequest finds the one request with this ID, of an account or, where that
 // is empty, of any.
-func findRequest(cmd *cobra.Command, s *store.Store, account string, id license.RequestID) (license.Progress, error) {
+func findRequest(cmd *cobra.Command, s books, account string, id license.RequestID) (license.Progress, error) {
 	var names []string
 	if account != "" {
 		names = []string{account}
@@ -131,7 +132,7 @@ func findRequest(cmd *cobra.Command, s *store.Store, account string, id license.
 }
 
 // findCallback finds one callback of a request.
-func findCallback(cmd *cobra.Command, s *store.Store, p license.Progress, iccid license.ICCID) (store.KeptCallback, error) {
+func findCallback(cmd *cobra.Command, s books, p license.Progress, iccid license.ICCID) (store.KeptCallback, error) {
 	c, err := s.Callback(cmd.Context(), p.Account, p.ID, iccid)
 	return c, missing(err, "request %s of account %s has no device with ICCID %s", p.ID, p.Account, iccid)
 }
@@ -199,7 +200,7 @@ func runCallbackList(cmd *cobra.Command, o callbackListOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	return withStore(cmd, func(s *store.Store) error {
+	return withBooks(cmd, func(s books) error {
 		accounts, err := o.find(cmd, s, filter.Request)
 		if err != nil {
 			return err
@@ -217,7 +218,7 @@ func runCallbackList(cmd *cobra.Command, o callbackListOptions) (err error) {
 
 // find finds the accounts to list of: those that have the request, where one is
 // named.
-func (o callbackListOptions) find(cmd *cobra.Command, s *store.Store, request license.RequestID) (accounts []license.AccountName, err error) {
+func (o callbackListOptions) find(cmd *cobra.Command, s books, request license.RequestID) (accounts []license.AccountName, err error) {
 	if request == "" {
 		return findAccounts(cmd, s, o.accounts, true)
 	}
@@ -230,7 +231,7 @@ func (o callbackListOptions) find(cmd *cobra.Command, s *store.Store, request li
 
 // listCallbacks lists the callbacks of accounts, up to limit unless that is 0,
 // and reports whether there were more.
-func listCallbacks(cmd *cobra.Command, s *store.Store, filter store.CallbackFilter, accounts []license.AccountName, limit int, list *lister[store.KeptCallback]) (more bool, err error) {
+func listCallbacks(cmd *cobra.Command, s books, filter store.CallbackFilter, accounts []license.AccountName, limit int, list *lister[store.KeptCallback]) (more bool, err error) {
 	n := 0
 	for _, filter.Account = range accounts {
 		for c, err := range s.Callbacks(cmd.Context(), filter) {

@@ -46,7 +46,7 @@ func runCallbackShow(cmd *cobra.Command, account, request, iccid, form string) e
 	if err != nil {
 		return err
 	}
-	return withStore(cmd, func(s *store.Store) error {
+	return withBooks(cmd, func(s books) error {
 		p, err := findRequest(cmd, s, account, id)
 		if err != nil {
 			return err

@@ -13,17 +13,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/simlatch/simlatch/internal/license"
-	"github.com/simlatch/simlatch/internal/server"
-	"github.com/simlatch/simlatch/internal/store"
 )
 
 func newDeviceCommand() *cobra.Command {
 	cmd := group("device", "Import and list devices, and set their state",
 		newDeviceImportCommand(), newDeviceListCommand(), newDeviceSetStateCommand())
+	booksFlags(cmd)
 	cmd.Long = `Import and list devices, and set their state.
 
 A device is an IMEI with the SIM (ICCID) in it. Only devices that are active and
-4G can be assigned a license.` + onDatabase
+4G can be assigned a license.` + onBooks
 	return cmd
 }
 
@@ -38,7 +37,7 @@ The first line names the columns, in any order: iccid and imei must be there;
 account must be there too, unless --account names one for the lines without;
 mdn, state (active), generation (4G) and imsi may be. A bad line is named with
 its number and nothing is imported. A device that is there already with the same
-identifiers is left as it is, so a file can be imported again.` + onDatabase,
+identifiers is left as it is, so a file can be imported again.` + onBooks,
 		Example: `  simlatch device import fleet.csv --account 0000123456-00001
   zcat fleet.csv.gz | simlatch device import -`,
 		Args: cobra.ExactArgs(1),
@@ -59,28 +58,25 @@ func runDeviceImport(cmd *cobra.Command, path, account string) error {
 		defer f.Close()
 		in, name = f, path
 	}
-	return withStore(cmd, func(s *store.Store) error {
-		reader := server.DeviceReader{Name: name, Warn: importWarnings(messages)}
-		reader.FindAccount = func(name license.AccountName) (license.AccountName, error) {
-			return findAccount(cmd, s, string(name))
-		}
+	return withBooks(cmd, func(s books) error {
+		file := deviceFile{in: in, name: name, warn: importWarnings(messages)}
 		if account != "" {
 			a, err := findAccount(cmd, s, account)
 			if err != nil {
 				return err
 			}
-			reader.Account = a
+			file.account = a
 		}
 		last := time.Now()
-		progress := func(n int) {
+		file.progress = func(n int) {
 			if now := time.Now(); now.Sub(last) >= 5*time.Second {
 				last = now
 				fmt.Fprintf(messages, "simlatch: %d devices read\n", n)
 			}
 		}
-		result, err := s.Import(cmd.Context(), reader.Read(bufio.NewReaderSize(in, 1<<20)), time.Now(), progress)
+		result, err := s.ImportFile(cmd.Context(), file)
 		if err != nil {
-			return fmt.Errorf("nothing was imported: %w", reader.Locate(err))
+			return fmt.Errorf("nothing was imported: %w", err)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%d added, %d unchanged\n", result.Added, result.Unchanged)
 		return nil
@@ -173,7 +169,7 @@ func runDeviceList(cmd *cobra.Command, o deviceListOptions) error {
 	if err != nil {
 		return err
 	}
-	return withStore(cmd, func(s *store.Store) error {
+	return withBooks(cmd, func(s books) error {
 		if filter.Accounts, err = findAccounts(cmd, s, o.accounts, true); err != nil {
 			return err
 		}
@@ -191,29 +187,23 @@ func runDeviceList(cmd *cobra.Command, o deviceListOptions) error {
 	})
 }
 
-// listDevices lists devices page by page, up to limit unless that is 0, and
-// reports whether there were more.
-func listDevices(ctx context.Context, s *store.Store, filter license.DeviceFilter, limit int, list *lister[license.SIM]) (more bool, err error) {
-	filter.Limit = devicePage
-	for n := 0; ; {
-		sims, err := s.Devices(ctx, filter)
+// listDevices lists devices, up to limit unless that is 0, and reports whether
+// there were more.
+func listDevices(ctx context.Context, s books, filter license.DeviceFilter, limit int, list *lister[license.SIM]) (more bool, err error) {
+	n := 0
+	for sim, err := range s.EachDevice(ctx, filter) {
 		if err != nil {
 			return false, err
 		}
-		for _, sim := range sims {
-			if limit > 0 && n == limit {
-				return true, nil
-			}
-			if err := list.put(sim); err != nil {
-				return false, err
-			}
-			n++
+		if limit > 0 && n == limit {
+			return true, nil
 		}
-		if len(sims) < devicePage {
-			return false, nil
+		if err := list.put(sim); err != nil {
+			return false, err
 		}
-		filter.After = sims[len(sims)-1].Number
+		n++
 	}
+	return false, nil
 }
 
 var deviceColumns = []column[license.SIM]{
@@ -235,7 +225,7 @@ func newDeviceSetStateCommand() *cobra.Command {
 		Long: `Set the state of devices: active, suspend, deactive or pre-active.
 
 A device keeps the license it holds in any state; only an active one can be
-assigned one. If one of the ICCIDs is unknown nothing is changed.` + onDatabase,
+assigned one. If one of the ICCIDs is unknown nothing is changed.` + onBooks,
 		Example: `  simlatch device set-state --account 0000123456-00001 --state suspend 89148000000000000012
   simlatch device set-state --account 0000123456-00001 --state active --file iccids.txt`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -273,7 +263,7 @@ func runDeviceSetState(cmd *cobra.Command, account, stateText, file string, args
 		}
 		iccids = append(iccids, id)
 	}
-	return withStore(cmd, func(s *store.Store) error {
+	return withBooks(cmd, func(s books) error {
 		a, err := findAccount(cmd, s, account)
 		if err != nil {
 			return err

@@ -11,15 +11,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/simlatch/simlatch/internal/license"
-	"github.com/simlatch/simlatch/internal/store"
 )
 
 func newListenerCommand() *cobra.Command {
 	cmd := group("listener", "List and tune callback listeners", newListenerListCommand(), newListenerSetCommand())
+	booksFlags(cmd)
 	cmd.Long = `List and tune callback listeners.
 
 Listeners are registered through the API, by whoever receives the callbacks. How
-persistently one is called, and whether its messages are signed, is set here.` + onDatabase
+persistently one is called, and whether its messages are signed, is set here.` + onBooks
 	return cmd
 }
 
@@ -35,7 +35,7 @@ empty setting is the server's own.`,
   simlatch listener list --account 0000123456-00001 --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				accounts, err := findAccounts(cmd, s, names, true)
 				if err != nil {
 					return err
@@ -98,7 +98,7 @@ func newListenerSetCommand() *cobra.Command {
 
 With a signing secret every message carries the webhook-signature header of
 Standard Webhooks (standardwebhooks.com), for which there are verifiers in many
-languages. --new-signing-secret makes one and prints it, once.` + onDatabase,
+languages. --new-signing-secret makes one and prints it, once.` + onBooks,
 		Example: `  simlatch listener set --account 0000123456-00001 --attempts 6 --interval 30s
   simlatch listener set --account 0000123456-00001 --new-signing-secret`,
 		Args: cobra.NoArgs,
@@ -153,18 +153,13 @@ func runListenerSet(cmd *cobra.Command, o listenerSetOptions) error {
 	if err != nil {
 		return err
 	}
-	return withStore(cmd, func(s *store.Store) error {
+	return withBooks(cmd, func(s books) error {
 		account, err := findAccount(cmd, s, o.account)
 		if err != nil {
 			return err
 		}
-		l, err := s.Listener(cmd.Context(), account, o.service)
-		if err != nil {
+		if err := s.Tune(cmd.Context(), account, o.service, o.tuning(secret)); err != nil {
 			return missing(nameKey(err), "account %s has no listener for %s: it is registered through the API", account, o.service)
-		}
-		o.apply(&l, secret)
-		if err := s.TuneListener(cmd.Context(), l); err != nil {
-			return nameKey(err)
 		}
 		if o.makeSecret {
 			fmt.Fprintln(cmd.OutOrStdout(), secret)
@@ -174,20 +169,21 @@ func runListenerSet(cmd *cobra.Command, o listenerSetOptions) error {
 	})
 }
 
-// apply puts what the flags say into a listener.
-func (o listenerSetOptions) apply(l *license.Listener, secret string) {
+// tuning is what the flags change.
+func (o listenerSetOptions) tuning(secret string) (t tuning) {
 	if o.tuned.attempts {
-		l.Attempts = o.attempts
+		t.attempts = &o.attempts
 	}
 	if o.tuned.interval {
-		l.Interval = o.interval
+		t.interval = &o.interval
 	}
 	if o.tuned.timeout {
-		l.Timeout = o.timeout
+		t.timeout = &o.timeout
 	}
 	if secret != "" || o.forgetIt {
-		l.SigningSecret = secret
+		t.signingSecret = &secret
 	}
+	return t
 }
 
 // secretPrefix marks a signing secret of Standard Webhooks.

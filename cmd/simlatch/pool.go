@@ -9,17 +9,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/simlatch/simlatch/internal/license"
-	"github.com/simlatch/simlatch/internal/store"
 )
 
 func newPoolCommand() *cobra.Command {
 	cmd := group("pool", "Add licenses to pools, and list the pools",
 		newPoolAddCommand(), newPoolThresholdCommand(), newPoolListCommand())
+	booksFlags(cmd)
 	cmd.Long = `Add licenses to pools, and list the pools.
 
 A pool is what one account holds of one SKU (the type of license). Of the
 purchased licenses some are assigned to SIMs, some reserved for assignments that
-the carrier has not answered yet; the rest is available.` + onDatabase
+the carrier has not answered yet; the rest is available.` + onBooks
 	return cmd
 }
 
@@ -41,7 +41,7 @@ another entry. Licenses that SIMs hold or await cannot be withdrawn. The pool is
 printed as it then is.
 
 SKUs: SIMSec-IoT-Lt (lifetime), SIMSec-IoT, TS-BUNDLE-KTO-SIMSEC-MRC and
-TSS-IOT-INTLG-TIERED-SIMSEC (flexible).` + onDatabase,
+TSS-IOT-INTLG-TIERED-SIMSEC (flexible).` + onBooks,
 		Example: `  simlatch pool add --account 0000123456-00001 --sku SIMSec-IoT --units 5000 --reason "order of May" --reference PO-4711
   simlatch pool add --account 0000123456-00001 --sku SIMSec-IoT --units -50 --reason "credit note 12"`,
 		Args: cobra.NoArgs,
@@ -79,7 +79,7 @@ func runPoolAdd(cmd *cobra.Command, o poolAddOptions) error {
 	if o.reason == "" {
 		return usagef("--reason must not be empty: it is what people will read in a year's time")
 	}
-	return withStore(cmd, func(s *store.Store) error {
+	return withBooks(cmd, func(s books) error {
 		account, err := findAccount(cmd, s, o.account)
 		if err != nil {
 			return err
@@ -107,7 +107,7 @@ never.
 
 An assignment or a withdrawal that takes the pool below writes an alert, and the
 server sends a message to --alert-url, if it was given one. The metric
-simlatch_pools_low counts the pools that are below.` + onDatabase,
+simlatch_pools_low counts the pools that are below.` + onBooks,
 		Example: `  simlatch pool threshold 500 --account 0000123456-00001 --sku SIMSec-IoT`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -119,7 +119,7 @@ simlatch_pools_low counts the pools that are below.` + onDatabase,
 			if err != nil {
 				return err
 			}
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				account, err := findAccount(cmd, s, accountName)
 				if err != nil {
 					return err
@@ -151,7 +151,7 @@ func newPoolListCommand() *cobra.Command {
   simlatch pool list --account 0000123456-00001 --output csv`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				accounts, err := findAccounts(cmd, s, names, true)
 				if err != nil {
 					return err

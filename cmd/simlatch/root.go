@@ -54,7 +54,7 @@ var helpGroups = []struct {
 	},
 	{"server", "Commands that run a server:", []string{"serve", "demo", "sandbox", "migrate", "verify", "config", "dev-cert"}},
 	{
-		"operator", "Commands of an operator, on the database:",
+		"operator", "Commands of an operator, on the database or (--server) a server:",
 		[]string{"account", "pool", "device", "application", "user", "listener", "callback", "stuck", "carrier", "upstream", "policy", "operator", "audit"},
 	},
 }

@@ -21,12 +21,13 @@ func newStuckCommand() *cobra.Command {
 			`the carrier's records show that it has not done it and never will`),
 		newStuckResolveCommand("retry", license.Retry, "Ask the carrier again, at once, under the same key",
 			`it is not known, and the carrier can be asked again`))
+	booksFlags(cmd)
 	cmd.Long = `List and resolve tasks whose carrier stayed silent.
 
 A carrier that does not answer may have done the work all the same. Such a task
 is asked for again for 24 hours; then it is stuck: it keeps its license, and its
 request stays pending, until somebody who knows what became of the SIM says so
-here. The listener is then told as if the carrier had answered.` + onDatabase
+here. The listener is then told as if the carrier had answered.` + onBooks
 	return cmd
 }
 
@@ -39,7 +40,7 @@ func newStuckListCommand() *cobra.Command {
 		Example: `  simlatch stuck list --output csv`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				accounts, err := findAccounts(cmd, s, names, true)
 				if err != nil {
 					return err
@@ -81,7 +82,7 @@ func newStuckResolveCommand(name string, verdict license.Verdict, short, when st
 	cmd := &cobra.Command{
 		Use:   name + " REQUEST ICCID --account NAME --reason TEXT",
 		Short: short,
-		Long:  short + ".\n\nFor when " + when + "." + onDatabase,
+		Long:  short + ".\n\nFor when " + when + "." + onBooks,
 		Example: fmt.Sprintf(`  simlatch stuck %s 019a0b5c-7d1e-7c3a-9f00-2b7c6d5e4f31 89148000000000000012 \
     --account 0000123456-00001 --reason "seen in the carrier's portal"`, name),
 		Args: cobra.ExactArgs(2),
@@ -101,7 +102,7 @@ func runStuckResolve(cmd *cobra.Command, o stuckOptions) error {
 	if strings.TrimSpace(o.reason) == "" {
 		return usagef("--reason must not be empty: it is what people will read in a year's time")
 	}
-	return withStore(cmd, func(s *store.Store) error {
+	return withBooks(cmd, func(s books) error {
 		account, err := findAccount(cmd, s, o.account)
 		if err != nil {
 			return err

@@ -2,25 +2,24 @@ package main
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
-	"github.com/simlatch/simlatch/internal/store"
 )
 
 func newUserCommand() *cobra.Command {
 	cmd := group("user", "Add and list users, and set passwords and access",
 		newUserAddCommand(), newUserPasswordCommand(), newUserGrantCommand(), newUserUnlockCommand(), newUserListCommand())
+	booksFlags(cmd)
 	cmd.Long = `Add and list users, and set passwords and access.
 
 A user's name and password open a session; the session may use the accounts that
 the user was given.
 
 Passwords are asked for at the terminal, twice and without showing them, or read
-from a file (--password-file, or SIMLATCH_PASSWORD_FILE) or from SIMLATCH_PASSWORD.` + onDatabase
+from a file (--password-file, or SIMLATCH_PASSWORD_FILE) or from SIMLATCH_PASSWORD.` + onBooks
 	return cmd
 }
 
@@ -47,7 +46,7 @@ func newUserAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME --account NAME",
 		Short: "Add a user",
-		Long:  `Add a user, with access to the accounts named.` + onDatabase,
+		Long:  `Add a user, with access to the accounts named.` + onBooks,
 		Example: `  simlatch user add ada --account 0000123456-00001
   simlatch user add robot --account 0000123456-00001 --account 0000123456-00002 --password-file robot.txt`,
 		Args: cobra.ExactArgs(1),
@@ -64,7 +63,7 @@ func runUserAdd(cmd *cobra.Command, name string, accountNames []string, file str
 	if err := checkName("name", name); err != nil {
 		return err
 	}
-	return withStore(cmd, func(s *store.Store) error {
+	return withBooks(cmd, func(s books) error {
 		accounts, err := findAccounts(cmd, s, accountNames, false)
 		if err != nil {
 			return err
@@ -73,8 +72,7 @@ func runUserAdd(cmd *cobra.Command, name string, accountNames []string, file str
 		if err != nil {
 			return err
 		}
-		user := auth.User{Name: name, PasswordHash: auth.HashPassword(password), Accounts: accounts}
-		if err := s.AddUser(cmd.Context(), user, time.Now()); err != nil {
+		if err := s.NewUser(cmd.Context(), name, password, accounts); err != nil {
 			return exists(err, "there is a user %s already; 'simlatch user password %s' sets another password", name, name)
 		}
 		if len(accounts) == 0 {
@@ -91,17 +89,17 @@ func newUserPasswordCommand() *cobra.Command {
 		Use:   "password NAME",
 		Short: "Set a user's password",
 		Long: `Set a user's password. Failed logins are forgotten with it, so a user who was
-locked out can log in again.` + onDatabase,
+locked out can log in again.` + onBooks,
 		Example: `  simlatch user password ada
   pwgen -s 24 1 | tee password.txt | simlatch user password robot --password-file -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				password, err := readPassword(cmd, file)
 				if err != nil {
 					return err
 				}
-				return missing(s.SetPassword(cmd.Context(), args[0], auth.HashPassword(password)), "there is no user %s", args[0])
+				return missing(s.NewPassword(cmd.Context(), args[0], password), "there is no user %s", args[0])
 			})
 		},
 	}
@@ -116,7 +114,7 @@ func newUserGrantCommand() *cobra.Command {
 		Use:   "grant NAME --account NAME",
 		Short: "Say which accounts a user may use",
 		Long: `Say which accounts a user may use: those named and no others. Open sessions
-follow with their next call.` + onDatabase,
+follow with their next call.` + onBooks,
 		Example: `  simlatch user grant ada --account 0000123456-00001 --account 0000123456-00002
   simlatch user grant ada --none`,
 		Args: cobra.ExactArgs(1),
@@ -124,7 +122,7 @@ follow with their next call.` + onDatabase,
 			if none == (len(names) > 0) {
 				return usagef("name the accounts with --account, or take all access away with --none")
 			}
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				accounts, err := findAccounts(cmd, s, names, false)
 				if err != nil {
 					return err
@@ -143,15 +141,12 @@ func newUserUnlockCommand() *cobra.Command {
 		Use:   "unlock NAME",
 		Short: "Forget a user's failed logins",
 		Long: `Forget a user's failed logins, so that the next one is checked at once. Under
-'simlatch serve --login-lock reference' this is how a locked user gets in again.` + onDatabase,
+'simlatch serve --login-lock reference' this is how a locked user gets in again.` + onBooks,
 		Example: `  simlatch user unlock ada`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withStore(cmd, func(s *store.Store) error {
-				if _, err := s.User(cmd.Context(), args[0]); err != nil {
-					return missing(err, "there is no user %s", args[0])
-				}
-				return s.Unlock(cmd.Context(), args[0])
+			return withBooks(cmd, func(s books) error {
+				return missing(s.UnlockUser(cmd.Context(), args[0]), "there is no user %s", args[0])
 			})
 		},
 	}
@@ -165,7 +160,7 @@ func newUserListCommand() *cobra.Command {
 		Example: `  simlatch user list --output csv`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(s *store.Store) error {
+			return withBooks(cmd, func(s books) error {
 				users, err := s.Users(cmd.Context())
 				if err != nil {
 					return err

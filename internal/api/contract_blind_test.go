@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/simlatch/simlatch/internal/openapi/contract"
 )
 
 // TestContractSeesMistakesOfTheDescription breaks the document in one way at a
@@ -35,11 +37,11 @@ func TestContractSeesMistakesOfTheDescription(t *testing.T) {
 		if bytes.Equal(broken, openAPI) {
 			t.Errorf("%s: %q is not in the document", name, tt.old)
 		}
-		c, err := readContract(broken)
+		c, err := contract.Read(broken)
 		if err != nil {
 			continue
 		}
-		if _, errs := c.examples(); len(errs) == 0 && len(c.mistakes()) == 0 {
+		if _, errs := c.Examples(); len(errs) == 0 && len(c.Mistakes()) == 0 {
 			t.Errorf("%s: not seen", name)
 		}
 	}
@@ -93,7 +95,7 @@ func TestContractSeesMistakesOfAnswers(t *testing.T) {
 			header.Set(tt.headers[i], tt.headers[i+1])
 		}
 		method, path, _ := strings.Cut(tt.call, " ")
-		err := newContract().answer(method, path, &http.Response{StatusCode: tt.status, Header: header}, []byte(tt.body))
+		err := asDescribed(method, path, &http.Response{StatusCode: tt.status, Header: header}, []byte(tt.body))
 		if (err != nil) != (tt.says != "") || err != nil && !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %s answered %d %s: %v, want %q", name, tt.call, tt.status, tt.body, err, tt.says)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/simlatch/simlatch/internal/carrier"
 	"github.com/simlatch/simlatch/internal/exchange"
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/operator"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/store"
 )
@@ -36,6 +37,9 @@ type core struct {
 	upstream *carrier.Upstream  // nil where the carrier is none
 	recorder *exchange.Recorder // nil without --record
 	alerter *alerter
+	// operator is nil in a sandbox, whose answers are recorded whole: a stream
+	// of events would never end.
+	operator *operator.API
 
 	draining atomic.Bool
 	nodes    atomic.Int64 // that live, this one included
@@ -67,6 +71,9 @@ func (c *core) open(ctx context.Context) error {
 func (c *core) run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.sender.Run(running) })
+	if c.operator != nil {
+		group.Go(func() error { return c.operator.Run(running) })
+	}
 	if c.worker != nil {
 		group.Go(func() error { return c.worker.Run(running) })
 	}
@@ -150,6 +157,12 @@ func (c *core) wire() error {
 		Nodes:        func() int { return int(c.nodes.Load()) },
 		CheckURLHost: guard.CheckHost,
 	}))
+	if err != nil || c.cfg.box != nil {
+		return err
+	}
+	c.operator, err = operator.New(operator.Config{
+		Operators: authority, Store: c.store, Tester: c.sender, Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log,
+	})
 	return err
 }
 

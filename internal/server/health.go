@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,9 +26,9 @@ func newRegistry() *prometheus.Registry {
 	return r
 }
 
-// handler is all that the service answers: the API, and what those who run it
-// ask. The API must see paths as they were sent, so no ServeMux stands before
-// it.
+// handler is all that the service answers: the API, that of the operators, and
+// what those who run it ask. The APIs must see paths as they were sent, so no
+// ServeMux stands before them.
 func (s *core) handler() http.Handler {
 	own := map[string]http.Handler{
 		"/metrics": promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{Registry: s.metrics}),
@@ -41,6 +42,8 @@ func (s *core) handler() http.Handler {
 		switch {
 		case s.late != nil && r.URL.Path == carrier.OutcomesPath:
 			s.late.ServeHTTP(w, r)
+		case s.operator != nil && strings.HasPrefix(r.URL.Path, "/operator/"):
+			s.operator.ServeHTTP(w, r)
 		case h == nil:
 			rest.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:

@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/simlatch/simlatch/internal/auth"
+	"github.com/simlatch/simlatch/internal/inventory"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -118,7 +119,7 @@ func (p *pools) UnmarshalYAML(n *yaml.Node) error {
 //	devices:
 //	  - {account: "0000123456-00001", imei: "490154203237518", iccid: "89148000000000000012",
 //	     mdn: "5551230001", imsi: "", state: active, generation: 4G}
-//	deviceFiles: [fleet.csv]   # relative to the seed; see ReadDevices
+//	deviceFiles: [fleet.csv]   # relative to the seed; see package inventory
 //
 // An error names the file and the line of what is wrong; warn is told of what
 // may be.
@@ -268,10 +269,10 @@ func (c *seedCheck) account(name text, pools pools) {
 
 func (c *seedCheck) device(d deviceText) {
 	line := max(d.ICCID.line, d.IMEI.line, d.Account.line)
-	sim, err := parseSIM(simText{
+	sim, err := inventory.Text{
 		Account: d.Account.value, IMEI: d.IMEI.value, ICCID: d.ICCID.value, MDN: d.MDN.value,
 		IMSI: d.IMSI.value, State: d.State.value, Generation: d.Generation.value,
-	}, "", func(warning string) { c.warn(fmt.Sprintf("%s:%d: %s", c.path, line, warning)) })
+	}.SIM("", func(warning string) { c.warn(fmt.Sprintf("%s:%d: %s", c.path, line, warning)) })
 	if !c.fail(line, err) {
 		c.seed.devices = append(c.seed.devices, seedDevice{sim, line})
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/inventory"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/store"
 )
@@ -54,10 +55,10 @@ func (l *seedLoad) readFile(f seedFile, yield func(license.SIM, error) bool) (mo
 	defer in.Close() // only read
 	l.files = append(l.files, f.path)
 	file := int32(len(l.files) - 1)
-	reader := DeviceReader{Name: f.path, FindAccount: l.find, Warn: l.doubt}
+	reader := inventory.Reader{Name: f.path, FindAccount: l.find, Warn: l.doubt}
 	for sim, err := range reader.Read(in) {
 		if err == nil {
-			l.at = place{file, reader.lines[len(reader.lines)-1]}
+			l.at = place{file, int32(reader.Line())}
 		}
 		if !yield(sim, err) || err != nil {
 			return false

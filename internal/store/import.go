@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
@@ -11,13 +12,30 @@ import (
 )
 
 // Import adds SIMs to the inventory, all in one transaction: the first error of
-// the sequence, or a *ConflictError, stops it with nothing written. A SIM that
+// the sequence, or a *ConflictsError, ends it with nothing written. A SIM that
 // is there already with the same identifiers is left alone, in its state too.
 //
 // The sequence is read once, so nothing is tried again. While it is read, a
 // SQLite database takes no other write. progress, when not nil, is told now and
 // then how many SIMs have been dealt with.
 func (s *Store) Import(ctx context.Context, sims iter.Seq2[license.SIM, error], now time.Time, progress func(done int)) (ImportResult, error) {
+	return s.importAll(ctx, sims, now, progress, func() error { return nil })
+}
+
+// errChecked ends an import that was only to be checked.
+var errChecked = errors.New("the import was only to be checked")
+
+// CheckImport tells what Import would do, and writes nothing.
+func (s *Store) CheckImport(ctx context.Context, sims iter.Seq2[license.SIM, error], now time.Time) (result ImportResult, err error) {
+	checked, err := s.importAll(ctx, sims, now, nil, func() error { return errChecked })
+	if errors.Is(err, errChecked) {
+		err = nil
+	}
+	return checked, err
+}
+
+// importAll imports, and commits unless end has an error.
+func (s *Store) importAll(ctx context.Context, sims iter.Seq2[license.SIM, error], now time.Time, progress func(done int), end func() error) (ImportResult, error) {
 	var im *importer
 	e := s.entry("sim.import", "", "")
 	fn := func(tx *tx) error {
@@ -38,13 +56,19 @@ func (s *Store) Import(ctx context.Context, sims iter.Seq2[license.SIM, error], 
 				return err
 			}
 		}
-		return nil
+		if len(im.conflicts) > 0 {
+			return &ConflictsError{im.conflicts}
+		}
+		return end()
 	}
 	var err error
 	if s.group != nil {
 		err = s.group.do(ctx, "", maxGroup+1, fn)
 	} else {
 		err = s.writeAlone(ctx, fn)
+	}
+	if errors.Is(err, errChecked) {
+		return im.result, err
 	}
 	if err != nil {
 		return ImportResult{}, s.failed("importing SIMs", err)

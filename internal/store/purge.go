@@ -52,7 +52,7 @@ func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duratio
 	if err != nil {
 		return 0, err
 	}
-	for _, account := range accounts {
+	for _, account := range append(accounts, "") { // of none are keys of calls about none
 		n, err := s.purgeAccount(ctx, account, now, retention)
 		deleted += n
 		if err != nil {

@@ -52,7 +52,16 @@ type CallbackFilter struct {
 	// Since is within.
 	Since, Until time.Time
 	States       []CallbackState
-	OldestFirst  bool // else the newest request is first
+	OldestFirst  bool          // else the newest request is first
+	After        CallbackPlace // only those listed behind this one; zero: all
+	Page         int           // about how many are wanted; zero: all
+}
+
+// CallbackPlace is a place in a list of callbacks. Without an ICCID it is the
+// beginning of the request.
+type CallbackPlace struct {
+	Request license.RequestID
+	ICCID   license.ICCID
 }
 
 // How much one statement reads: requests, and their tasks.
@@ -120,6 +129,16 @@ func (s *Store) walkRequests(ctx context.Context, f CallbackFilter, do func([]li
 	if f.OldestFirst {
 		text, bound, at = requestsAfter, until, micros(f.Since)
 	}
+	if f.After.Request != "" {
+		p, err := s.Progress(ctx, f.Account, f.After.Request)
+		if err != nil {
+			return err
+		}
+		at, id = micros(p.At), p.ID
+		if more, err := do([]license.Progress{p}); err != nil || !more {
+			return err
+		}
+	}
 	for {
 		page, err := collect(s.reader(ctx), func(scan func(...any) error) (license.Progress, error) {
 			p := license.Progress{Account: f.Account}
@@ -160,8 +179,15 @@ func (s *Store) walkCallbacks(ctx context.Context, f CallbackFilter, requests []
 	for i, p := range requests {
 		place[p.ID] = i
 	}
-	for after := license.ICCID(""); ; {
-		page, err := s.pageCallbacks(ctx, f, requests, after)
+	after, size := license.ICCID(""), callbackPage
+	if len(requests) == 1 && requests[0].ID == f.After.Request {
+		after = f.After.ICCID
+	}
+	if f.Page > 0 {
+		size = min(max(f.Page, requestPage), callbackPage)
+	}
+	for {
+		page, err := s.pageCallbacks(ctx, f, requests, after, size)
 		if err != nil {
 			return false, err
 		}
@@ -173,7 +199,7 @@ func (s *Store) walkCallbacks(ctx context.Context, f CallbackFilter, requests []
 				return false, nil
 			}
 		}
-		if len(page) < callbackPage || len(requests) > 1 {
+		if len(page) < size || len(requests) > 1 {
 			return true, nil
 		}
 		after = page[len(page)-1].Device.ICCID
@@ -182,14 +208,14 @@ func (s *Store) walkCallbacks(ctx context.Context, f CallbackFilter, requests []
 
 // pageCallbacks reads the callbacks of some requests, or a page of one's, the
 // acknowledged ones only where a filter wants them.
-func (s *Store) pageCallbacks(ctx context.Context, f CallbackFilter, requests []license.Progress, after license.ICCID) ([]KeptCallback, error) {
+func (s *Store) pageCallbacks(ctx context.Context, f CallbackFilter, requests []license.Progress, after license.ICCID, size int) ([]KeptCallback, error) {
 	delivered := 0
 	if slices.Contains(f.States, CallbackDelivered) {
 		delivered = 1
 	}
 	if len(requests) == 1 {
 		return collect(s.reader(ctx), scanCallback, callbacksOfOne,
-			string(f.Account), string(requests[0].ID), delivered, string(after), callbackPage)
+			string(f.Account), string(requests[0].ID), delivered, string(after), size)
 	}
 	ids := make([]license.RequestID, len(requests))
 	for i, p := range requests {

@@ -218,6 +218,23 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("SIM %s of account %s: %s", e.SIM.Device.ICCID, e.SIM.Account, e.Reason)
 }
 
+// ConflictsError says why SIMs cannot be imported: of the first maxConflicts.
+type ConflictsError struct{ Conflicts []*ConflictError }
+
+// maxConflicts is how many conflicts an import looks for.
+const maxConflicts = 100
+
+func (e *ConflictsError) Error() string {
+	first := e.Conflicts[0].Error()
+	if len(e.Conflicts) == 1 {
+		return first
+	}
+	return fmt.Sprintf("%s; and %d more", first, len(e.Conflicts)-1)
+}
+
+// Unwrap gives errors.As the first.
+func (e *ConflictsError) Unwrap() error { return e.Conflicts[0] }
+
 // numberSIMs reserves numbers for SIMs and returns the last.
 const numberSIMs = `UPDATE counter SET value = value + $1 WHERE name = 'sim' RETURNING value`
 
@@ -253,14 +270,23 @@ type ImportResult struct {
 
 // importer is one import under way, in one transaction.
 type importer struct {
-	tx       *tx
-	now      time.Time
-	progress func(done int)
-	result   ImportResult
-	read     int
-	entry    entry // of the audit
-	entries  int   // how many of its parts are written
-	batches  map[license.AccountName][]numberedSIM
+	tx        *tx
+	now       time.Time
+	progress  func(done int)
+	result    ImportResult
+	read      int
+	entry     entry // of the audit
+	entries   int   // how many of its parts are written
+	batches   map[license.AccountName][]numberedSIM
+	conflicts []*ConflictError
+}
+
+// conflict notes a conflict; it is an error when there are enough.
+func (im *importer) conflict(c *ConflictError) error {
+	if im.conflicts = append(im.conflicts, c); len(im.conflicts) < maxConflicts {
+		return nil
+	}
+	return &ConflictsError{im.conflicts}
 }
 
 type numberedSIM struct {
@@ -274,7 +300,7 @@ func (im *importer) add(sim license.SIM) error {
 	if !known {
 		err := needAccount(im.tx, sim.Account)
 		if errors.Is(err, license.ErrNotFound) {
-			return &ConflictError{SIM: sim, Index: im.read, Reason: "there is no such account"}
+			return im.conflict(&ConflictError{SIM: sim, Index: im.read, Reason: "there is no such account"})
 		}
 		if err != nil {
 			return err
@@ -371,13 +397,17 @@ func (im *importer) compare(account license.AccountName, batch []numberedSIM) er
 		return err
 	}
 	for _, sim := range batch {
-		if owners[sim.Device.ICCID] != "" {
-			return &ConflictError{SIM: sim.SIM, Index: sim.index, Reason: "the ICCID belongs to another account"}
+		have, reason := stored[sim.Device.ICCID], ""
+		switch {
+		case owners[sim.Device.ICCID] != "":
+			reason = "the ICCID belongs to another account"
+		case have.Device != sim.Device || have.IMSI != sim.IMSI:
+			reason = fmt.Sprintf("it is there already with IMEI %q, MDN %q and IMSI %q", have.Device.IMEI, have.Device.MDN, have.IMSI)
+		default:
+			continue
 		}
-		have := stored[sim.Device.ICCID]
-		if have.Device != sim.Device || have.IMSI != sim.IMSI {
-			return &ConflictError{SIM: sim.SIM, Index: sim.index, Reason: fmt.Sprintf(
-				"it is there already with IMEI %q, MDN %q and IMSI %q", have.Device.IMEI, have.Device.MDN, have.IMSI)}
+		if err := im.conflict(&ConflictError{SIM: sim.SIM, Index: sim.index, Reason: reason}); err != nil {
+			return err
 		}
 	}
 	return nil

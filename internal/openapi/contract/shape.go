@@ -1,4 +1,4 @@
-package api
+package contract
 
 import "github.com/santhosh-tekuri/jsonschema/v6"
 

@@ -1,4 +1,7 @@
-package api
+// Package contract holds an API against its description, in tests: the document
+// against OpenAPI, the examples against the schemas, and real answers against
+// what is said of them.
+package contract
 
 import (
 	"bytes"
@@ -13,13 +16,15 @@ import (
 	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/simlatch/simlatch/internal/openapi"
 )
 
-// contract is the description, ready to have answers held against it. Its
+// Contract is a description, ready to have answers held against it. Its
 // schemas are those of the document, closed: a client may take an unknown
 // member calmly, but an answer or an example with a member that the
 // description does not have is a mistake.
-type contract struct {
+type Contract struct {
 	doc     map[string]any
 	schemas *jsonschema.Compiler
 
@@ -29,16 +34,9 @@ type contract struct {
 // contractAt is where the document stands for its schemas to refer to.
 const contractAt = "https://simlatch.example/openapi.json"
 
-// newContract is made once: reading the description takes a while.
-var newContract = sync.OnceValue(func() *contract {
-	c, err := readContract(openAPI)
-	if err != nil {
-		panic(err)
-	}
-	return c
-})
-
-func readContract(inYAML []byte) (*contract, error) {
+// Read reads a description in YAML. It fails where that is no document of
+// OpenAPI 3.1, as far as we use it.
+func Read(inYAML []byte) (*Contract, error) {
 	doc, err := readYAML(inYAML)
 	if err != nil {
 		return nil, err
@@ -51,14 +49,14 @@ func readContract(inYAML []byte) (*contract, error) {
 			m["unevaluatedProperties"] = false
 		}
 	})
-	c := &contract{doc: doc, schemas: jsonschema.NewCompiler()}
+	c := &Contract{doc: doc, schemas: jsonschema.NewCompiler()}
 	c.schemas.DefaultDraft(jsonschema.Draft2020)
 	c.schemas.AssertFormat()
 	return c, c.schemas.AddResource(contractAt, doc)
 }
 
 func readYAML(inYAML []byte) (map[string]any, error) {
-	asJSON, err := yamlToJSON(inYAML)
+	asJSON, err := openapi.JSON(inYAML)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +92,7 @@ func walk(v any, pointer string, visit func(pointer string, m map[string]any)) {
 
 // find follows a pointer, and the references it meets, to an object; it tells
 // where the object really is. It is nil if there is none.
-func (c *contract) find(pointer string) (string, map[string]any) {
+func (c *Contract) find(pointer string) (string, map[string]any) {
 	var v any = c.doc
 	at := ""
 	for _, name := range strings.Split(pointer, "/")[1:] {
@@ -114,14 +112,14 @@ func (c *contract) find(pointer string) (string, map[string]any) {
 }
 
 // schema is the schema at a pointer.
-func (c *contract) schema(pointer string) (*jsonschema.Schema, error) {
+func (c *Contract) schema(pointer string) (*jsonschema.Schema, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.schemas.Compile(contractAt + (&url.URL{Fragment: pointer}).String())
 }
 
 // holds tells whether a value is one of the schema at a pointer.
-func (c *contract) holds(pointer string, value any) error {
+func (c *Contract) holds(pointer string, value any) error {
 	s, err := c.schema(pointer)
 	if err != nil {
 		return err
@@ -130,7 +128,7 @@ func (c *contract) holds(pointer string, value any) error {
 }
 
 // holdsJSON is holds for a value in JSON.
-func (c *contract) holdsJSON(pointer string, value []byte) error {
+func (c *Contract) holdsJSON(pointer string, value []byte) error {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(value))
 	if err != nil {
 		return err
@@ -139,16 +137,16 @@ func (c *contract) holdsJSON(pointer string, value []byte) error {
 }
 
 // holdsText is holds for the value of a header or a parameter.
-func (c *contract) holdsText(pointer, value string) error {
+func (c *Contract) holdsText(pointer, value string) error {
 	if _, s := c.find(pointer); s["type"] != "string" {
 		return c.holdsJSON(pointer, []byte(value))
 	}
 	return c.holds(pointer, value)
 }
 
-// operation finds what the description says of a call; a path without
-// parameters goes before one with. It is "" if there is nothing.
-func (c *contract) operation(method, path string) string {
+// operation finds what the description says of a call; a path with fewer
+// parameters goes before one with more. It is "" if there is nothing.
+func (c *Contract) operation(method, path string) string {
 	found := ""
 	paths := c.doc["paths"].(map[string]any)
 	for template, item := range paths {
@@ -158,7 +156,7 @@ func (c *contract) operation(method, path string) string {
 		}
 		for _, s := range servers {
 			rest, ok := strings.CutPrefix(path, s.(map[string]any)["url"].(string))
-			if ok && fits(template, rest) && (found == "" || !strings.Contains(template, "{")) {
+			if ok && fits(template, rest) && (found == "" || strings.Count(template, "{") < strings.Count(found, "{")) {
 				found = template
 			}
 		}
@@ -180,22 +178,33 @@ func fits(template, path string) bool {
 	})
 }
 
-// answer tells what is not as described in the answer to a call.
-func (c *contract) answer(method, path string, a *http.Response, body []byte) error {
+// ErrNoOperation says that the description has no such call.
+var ErrNoOperation = errors.New("there is no such operation")
+
+// Answer tells what is not as described in the answer to a call. Of a call that
+// is not described the error is ErrNoOperation.
+func (c *Contract) Answer(method, path string, a *http.Response, body []byte) error {
 	op := c.operation(method, path)
-	switch {
-	case op != "":
-		return c.response(fmt.Sprintf("%s/responses/%d", op, a.StatusCode), a.Header, body)
-	case a.StatusCode == http.StatusNotFound:
-		return c.holdsJSON("/components/schemas/GatewayError", body)
-	case a.StatusCode == http.StatusMethodNotAllowed:
-		return c.holdsJSON("/components/schemas/Error", body)
+	if op == "" {
+		return ErrNoOperation
 	}
-	return errors.New("there is no such operation")
+	of := fmt.Sprintf("%s/responses/%d", op, a.StatusCode)
+	if _, exact := c.find(of); exact == nil {
+		if _, others := c.find(op + "/responses/default"); others != nil {
+			of = op + "/responses/default"
+		}
+	}
+	return c.response(of, a.Header, body)
+}
+
+// Holds tells whether a value in JSON is one of the named schema of the
+// components.
+func (c *Contract) Holds(schema string, value []byte) error {
+	return c.holdsJSON("/components/schemas/"+schema, value)
 }
 
 // response holds an answer against the response at a pointer.
-func (c *contract) response(pointer string, header http.Header, body []byte) error {
+func (c *Contract) response(pointer string, header http.Header, body []byte) error {
 	pointer, response := c.find(pointer)
 	if response == nil {
 		return fmt.Errorf("no response %s", pointer)
@@ -224,8 +233,8 @@ func (c *contract) response(pointer string, header http.Header, body []byte) err
 	return c.holdsJSON(at+"/schema", body)
 }
 
-// examples tells which examples of the document are none, and counts them all.
-func (c *contract) examples() (n int, errs []error) {
+// Examples tells which examples of the document are none, and counts them all.
+func (c *Contract) Examples() (n int, errs []error) {
 	walk(c.doc, "", func(pointer string, m map[string]any) {
 		schema := pointer
 		if m["schema"] != nil {
@@ -253,10 +262,10 @@ func (c *contract) examples() (n int, errs []error) {
 	return n, errs
 }
 
-// mistakes tells what is wrong in the document that its shape does not show:
+// Mistakes tells what is wrong in the document that its shape does not show:
 // references and names that lead nowhere, schemas that are none, parameters of
 // paths that are not described.
-func (c *contract) mistakes() (errs []error) {
+func (c *Contract) Mistakes() (errs []error) {
 	names := map[any]bool{}
 	for _, t := range c.doc["tags"].([]any) {
 		names[t.(map[string]any)["name"]] = true
@@ -303,7 +312,7 @@ func (c *contract) mistakes() (errs []error) {
 }
 
 // parameters holds the parameters in the paths against those described.
-func (c *contract) parameters() (errs []error) {
+func (c *Contract) parameters() (errs []error) {
 	for path, item := range c.doc["paths"].(map[string]any) {
 		told := map[string]bool{}
 		parameters, _ := item.(map[string]any)["parameters"].([]any)
@@ -327,4 +336,19 @@ func (c *contract) parameters() (errs []error) {
 		}
 	}
 	return errs
+}
+
+// Operations lists what is described: "GET /pets", and so on.
+func (c *Contract) Operations() (list []string) {
+	for path, item := range c.doc["paths"].(map[string]any) {
+		for member := range item.(map[string]any) {
+			switch method := strings.ToUpper(member); method {
+			case http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodOptions,
+				http.MethodHead, http.MethodPatch, http.MethodTrace:
+				list = append(list, method+" "+path)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
 }

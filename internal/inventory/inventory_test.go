@@ -1,8 +1,9 @@
-package server
+package inventory
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"strings"
 	"testing"
@@ -24,12 +25,17 @@ func collect(seq iter.Seq2[license.SIM, error]) (sims []license.SIM, err error) 
 	return sims, nil
 }
 
-func TestReadDevices(t *testing.T) {
+func read(r io.Reader, name string, account license.AccountName) iter.Seq2[license.SIM, error] {
+	d := Reader{Name: name, Account: account}
+	return d.Read(r)
+}
+
+func TestRead(t *testing.T) {
 	const text = "\ufeffGeneration, iccid,MDN,account,imei,State,imsi\r\n" +
 		"4g,89148000000000000012,5551230001,0000123456-00001,490154203237518,active,311480000000001\r\n" +
 		"\r\n" +
 		",89148000000000000020,,,35824005111111,suspend,\r\n"
-	got, err := collect(ReadDevices(strings.NewReader(text), "fleet.csv", "0000123456-00002"))
+	got, err := collect(read(strings.NewReader(text), "fleet.csv", "0000123456-00002"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,11 +49,11 @@ func TestReadDevices(t *testing.T) {
 		State:   license.StateSuspended, Generation: license.Generation4G,
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("ReadDevices: (-want +got)\n%s", diff)
+		t.Errorf("Read: (-want +got)\n%s", diff)
 	}
 }
 
-func TestReadDevicesErrors(t *testing.T) {
+func TestReadErrors(t *testing.T) {
 	const header = "account,imei,iccid,mdn,state,generation\n"
 	const good = "0000123456-00001,490154203237518,89148000000000000012,,active,4G\n"
 	for name, test := range map[string]struct{ text, want string }{
@@ -67,17 +73,17 @@ func TestReadDevicesErrors(t *testing.T) {
 		"quote inside":   {header + "0000\"1,490154203237518,89148000000000000012,,,\n", `f.csv:2: bare " in`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := collect(ReadDevices(strings.NewReader(test.text), "f.csv", ""))
+			_, err := collect(read(strings.NewReader(test.text), "f.csv", ""))
 			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
-				t.Errorf("ReadDevices = %v, want an error that begins %q", err, test.want)
+				t.Errorf("Read = %v, want an error that begins %q", err, test.want)
 			}
 		})
 	}
 }
 
-func TestDeviceReaderWarns(t *testing.T) {
+func TestReaderWarns(t *testing.T) {
 	var warnings []string
-	r := DeviceReader{Name: "f.csv", Account: "0000123456-00001", Warn: func(w string) { warnings = append(warnings, w) }}
+	r := Reader{Name: "f.csv", Account: "0000123456-00001", Warn: func(w string) { warnings = append(warnings, w) }}
 	if _, err := collect(r.Read(strings.NewReader("imei,iccid\n490154203237510,89148000000000000012\n"))); err != nil {
 		t.Fatal(err)
 	}
@@ -87,14 +93,14 @@ func TestDeviceReaderWarns(t *testing.T) {
 	}
 }
 
-func TestDeviceReaderFindsAccounts(t *testing.T) {
+func TestReaderFindsAccounts(t *testing.T) {
 	const text = "account,imei,iccid\n" +
 		"000012345600001,490154203237518,89148000000000000012\n" +
 		"0000123456-00001,490154203237526,89148000000000000020\n" +
 		"000012345600001,490154203237534,89148000000000000038\n" +
 		"0000999999-00001,490154203237542,89148000000000000046\n"
 	asked := 0
-	r := DeviceReader{Name: "f.csv", FindAccount: func(a license.AccountName) (license.AccountName, error) {
+	r := Reader{Name: "f.csv", FindAccount: func(a license.AccountName) (license.AccountName, error) {
 		asked++
 		if a.Folded() != "000012345600001" {
 			return "", license.ErrNotFound
@@ -110,11 +116,11 @@ func TestDeviceReaderFindsAccounts(t *testing.T) {
 	}
 }
 
-func TestDeviceReaderLocates(t *testing.T) {
+func TestReaderLocates(t *testing.T) {
 	const text = "account,imei,iccid\n" +
 		"0000123456-00001,490154203237518,89148000000000000012\n\n" +
 		"0000123456-00001,490154203237526,89148000000000000020\n"
-	r := DeviceReader{Name: "f.csv"}
+	r := Reader{Name: "f.csv"}
 	sims, err := collect(r.Read(strings.NewReader(text)))
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,6 @@
-package server
+// Package inventory reads SIMs as inventories write them: CSV files, and the
+// fields of one SIM as text.
+package inventory
 
 import (
 	"bufio"
@@ -18,9 +20,9 @@ import (
 // The first two must be there, and the account unless there is a default.
 var deviceColumns = []string{"imei", "iccid", "account", "mdn", "state", "generation", "imsi"}
 
-// DeviceReader reads SIMs from a CSV file with a header line; see
-// ReadDevices. Its zero value reads files that name an account in every line.
-type DeviceReader struct {
+// Reader reads SIMs from a CSV file with a header line; see Read. Its zero value
+// reads files that name an account in every line.
+type Reader struct {
 	// Name is the file's name in errors and warnings.
 	Name string
 	// Account is the account of lines that name none. When empty, they must.
@@ -31,35 +33,45 @@ type DeviceReader struct {
 	// Warn is told of what was accepted and may still be wrong, such as an
 	// IMEI with a wrong check digit. Nil tells nobody.
 	Warn func(warning string)
+	// Bad, when not nil, is told of each line that holds no SIM, which the
+	// sequence then leaves out, until it returns false. What is wrong with the
+	// file as a whole still ends the sequence.
+	Bad func(line int, err error) bool
 
 	found map[license.AccountName]license.AccountName // by FindAccount
 	lines []int32                                     // on which line each SIM stood
 }
 
-// ReadDevices reads the SIMs of a CSV file with a header line. The columns are
-// imei, iccid, account, mdn, state, generation and imsi, in any order and case;
-// imei and iccid must be there, and account unless defaultAccount is given for
-// the lines without one. A byte order mark, CRLF and spaces round a value are
-// tolerated; IMEIs are read by license.ImportIMEI.
-//
-// The sequence ends with its first error, which names the file and the line.
-func ReadDevices(r io.Reader, name string, defaultAccount license.AccountName) iter.Seq2[license.SIM, error] {
-	d := DeviceReader{Name: name, Account: defaultAccount}
-	return d.Read(r)
-}
-
 // Locate names the file and the line of the SIM that a *store.ConflictError of
 // importing what Read gave is about. Other errors pass unchanged.
-func (d *DeviceReader) Locate(err error) error {
+func (d *Reader) Locate(err error) error {
 	var conflict *store.ConflictError
-	if !errors.As(err, &conflict) || conflict.Index < 1 || conflict.Index > len(d.lines) {
+	if !errors.As(err, &conflict) || d.LineOf(conflict.Index) == 0 {
 		return err
 	}
-	return fmt.Errorf("%s:%d: %w", d.Name, d.lines[conflict.Index-1], conflict)
+	return fmt.Errorf("%s:%d: %w", d.Name, d.LineOf(conflict.Index), conflict)
 }
 
-// Read reads the SIMs of r, as ReadDevices does.
-func (d *DeviceReader) Read(r io.Reader) iter.Seq2[license.SIM, error] {
+// LineOf is the line of the i-th SIM that Read gave, from 1; 0 is none.
+func (d *Reader) LineOf(i int) int {
+	if i < 1 || i > len(d.lines) {
+		return 0
+	}
+	return int(d.lines[i-1])
+}
+
+// Line is the line of the SIM that Read gave last.
+func (d *Reader) Line() int { return d.LineOf(len(d.lines)) }
+
+// Read reads the SIMs of a CSV file with a header line. The columns are imei,
+// iccid, account, mdn, state, generation and imsi, in any order and case; imei
+// and iccid must be there, and account unless the reader has one for the lines
+// without. A byte order mark, CRLF and spaces round a value are tolerated; IMEIs
+// are read by license.ImportIMEI.
+//
+// The sequence ends with its first error, which names the file and the line;
+// but see Bad.
+func (d *Reader) Read(r io.Reader) iter.Seq2[license.SIM, error] {
 	return func(yield func(license.SIM, error) bool) {
 		d.lines, d.found = nil, map[license.AccountName]license.AccountName{}
 		lines := csv.NewReader(withoutBOM(r))
@@ -79,12 +91,24 @@ func (d *DeviceReader) Read(r io.Reader) iter.Seq2[license.SIM, error] {
 			if errors.Is(err, io.EOF) {
 				return
 			}
+			if parse := (*csv.ParseError)(nil); errors.Is(err, csv.ErrFieldCount) && errors.As(err, &parse) && d.Bad != nil {
+				if !d.Bad(parse.Line, parse.Err) {
+					return
+				}
+				continue
+			}
 			if err != nil {
 				yield(license.SIM{}, d.csvError(err))
 				return
 			}
 			line, _ := lines.FieldPos(0)
 			sim, err := d.sim(columns, record, line)
+			if err != nil && d.Bad != nil {
+				if !d.Bad(line, err) {
+					return
+				}
+				continue
+			}
 			if err != nil {
 				yield(license.SIM{}, fmt.Errorf("%s:%d: %w", d.Name, line, err))
 				return
@@ -98,7 +122,7 @@ func (d *DeviceReader) Read(r io.Reader) iter.Seq2[license.SIM, error] {
 }
 
 // columns finds where in a line each of deviceColumns stands; -1 is nowhere.
-func (d *DeviceReader) columns(header []string) ([]int, error) {
+func (d *Reader) columns(header []string) ([]int, error) {
 	places := slices.Repeat([]int{-1}, len(deviceColumns))
 	for place, title := range header {
 		i := slices.Index(deviceColumns, strings.ToLower(strings.TrimSpace(title)))
@@ -119,19 +143,18 @@ func (d *DeviceReader) columns(header []string) ([]int, error) {
 }
 
 // sim makes a SIM of one line.
-func (d *DeviceReader) sim(columns []int, record []string, line int) (license.SIM, error) {
+func (d *Reader) sim(columns []int, record []string, line int) (license.SIM, error) {
 	var v [7]string // in the order of deviceColumns
 	for i, place := range columns {
 		if place >= 0 {
 			v[i] = strings.TrimSpace(record[place])
 		}
 	}
-	sim, err := parseSIM(simText{IMEI: v[0], ICCID: v[1], Account: v[2], MDN: v[3], State: v[4], Generation: v[5], IMSI: v[6]},
-		d.Account, func(warning string) {
-			if d.Warn != nil {
-				d.Warn(fmt.Sprintf("%s:%d: %s", d.Name, line, warning))
-			}
-		})
+	sim, err := (Text{IMEI: v[0], ICCID: v[1], Account: v[2], MDN: v[3], State: v[4], Generation: v[5], IMSI: v[6]}).SIM(d.Account, func(warning string) {
+		if d.Warn != nil {
+			d.Warn(fmt.Sprintf("%s:%d: %s", d.Name, line, warning))
+		}
+	})
 	if err != nil || d.FindAccount == nil {
 		return sim, err
 	}
@@ -147,7 +170,7 @@ func (d *DeviceReader) sim(columns []int, record []string, line int) (license.SI
 }
 
 // csvError names the file in an error of the CSV reader.
-func (d *DeviceReader) csvError(err error) error {
+func (d *Reader) csvError(err error) error {
 	var parse *csv.ParseError
 	switch {
 	case errors.Is(err, io.EOF):
@@ -167,12 +190,13 @@ func withoutBOM(r io.Reader) io.Reader {
 	return b
 }
 
-// simText is a SIM as an inventory writes it.
-type simText struct{ Account, IMEI, ICCID, MDN, IMSI, State, Generation string }
+// Text is a SIM as an inventory writes it.
+type Text struct{ Account, IMEI, ICCID, MDN, IMSI, State, Generation string }
 
-// parseSIM checks a SIM of an inventory. Where it fails, the error is a
-// *license.InputError whose field is the name of the column.
-func parseSIM(t simText, fallback license.AccountName, warn func(string)) (license.SIM, error) {
+// SIM checks a SIM of an inventory; fallback is its account where it names none.
+// Where it fails, the error is a *license.InputError whose field is the name of
+// the column.
+func (t Text) SIM(fallback license.AccountName, warn func(string)) (license.SIM, error) {
 	sim := license.SIM{Account: fallback, IMSI: t.IMSI}
 	var err error
 	if t.Account != "" {

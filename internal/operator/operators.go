@@ -1,0 +1,75 @@
+package operator
+
+import (
+	"context"
+
+	"github.com/simlatch/simlatch/internal/auth"
+	"github.com/simlatch/simlatch/internal/operator/client"
+)
+
+func operatorOf(o auth.OperatorRecord) client.Operator {
+	return client.Operator{
+		Name: o.Name, Role: string(o.Role), Disabled: o.Disabled, Created: o.Created, Used: o.Used,
+		Token: o.TokenHash != "", Password: o.PasswordHash != "",
+	}
+}
+
+// listOperators is one page: there are few operators.
+func (a *API) listOperators(ctx context.Context, c *call) (page client.Page[client.Operator], err error) {
+	if q := c.query(); q.err != nil {
+		return page, q.err
+	}
+	list, err := c.store().Operators(ctx)
+	page.List = make([]client.Operator, len(list))
+	for i, o := range list {
+		page.List[i] = operatorOf(o)
+	}
+	return page, err
+}
+
+func (a *API) getOperator(ctx context.Context, c *call) (client.Operator, error) {
+	o, err := c.store().Operator(ctx, c.r.PathValue("name"))
+	return operatorOf(o), err
+}
+
+func (a *API) addOperator(ctx context.Context, c *call, in client.NewOperator) (out client.OperatorToken, err error) {
+	if err := checkName("name", in.Name); err != nil {
+		return out, err
+	}
+	role, err := auth.ParseRole(in.Role)
+	if err != nil {
+		return out, err
+	}
+	token := auth.NewOperatorToken()
+	o := auth.OperatorRecord{Operator: auth.Operator{Name: in.Name, Role: role}, TokenHash: auth.HashSecret(token)}
+	c.created("/operators/", in.Name)
+	return client.OperatorToken{Name: in.Name, Token: string(token)}, c.store().AddOperator(ctx, o, a.cfg.Clock.Now())
+}
+
+func (a *API) changeOperator(ctx context.Context, c *call, in client.OperatorChange) (out client.Operator, err error) {
+	name := c.r.PathValue("name")
+	if name == c.operator.Name {
+		return out, problemf(errSelf, "nobody takes away, or gives, rights of their own: another admin must do it")
+	}
+	var role auth.Role
+	if in.Role != nil {
+		if role, err = auth.ParseRole(*in.Role); err != nil {
+			return out, err
+		}
+	}
+	if in.Role != nil {
+		err = c.store().SetOperatorRole(ctx, name, role)
+	}
+	if err == nil && in.Disabled != nil {
+		err = c.store().DisableOperator(ctx, name, *in.Disabled)
+	}
+	if err != nil {
+		return out, err
+	}
+	return a.getOperator(ctx, c)
+}
+
+func (a *API) rotateOperator(ctx context.Context, c *call) (client.OperatorToken, error) {
+	token, name := auth.NewOperatorToken(), c.r.PathValue("name")
+	return client.OperatorToken{Name: name, Token: string(token)}, c.store().RotateOperator(ctx, name, auth.HashSecret(token))
+}
