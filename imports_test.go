@@ -14,9 +14,9 @@ import (
 //
 //	4   cmd/simlatch   m2m/m2mtest   tools
 //	3   server
-//	2   api   operator   console   sandbox   provision   carrier   callback   load
+//	2   api   operator   console   sandbox   provision   carrier   callback   load   bulk
 //	1   inventory → store → auth
-//	0   license   m2m   operator/client   exchange   openapi
+//	0   license   m2m   operator/client   exchange   openapi   recipe
 //
 // A package may be named here before it exists. Tests are exempt: they may
 // import what they like, storetest above all.
@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"internal/operator/client": {},
 	"internal/exchange":        {},
 	"internal/openapi":         {},
+	"internal/recipe":          {},
 
 	"internal/auth":      {"internal/license"},
 	"internal/store":     {"internal/license", "internal/auth"},
@@ -36,7 +37,7 @@ var mayImport = map[string][]string{
 	"internal/carrier":   {"internal/license", "m2m"},
 	"internal/callback":  {"internal/license", "m2m"},
 	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client"},
-	"internal/sandbox":   {"internal/license", "m2m"},
+	"internal/sandbox":   {"internal/license", "m2m", "internal/recipe"},
 	"internal/console":   {"internal/license", "internal/auth", "internal/store"},
 
 	"internal/server": {
@@ -46,10 +47,11 @@ var mayImport = map[string][]string{
 	},
 
 	"internal/load": {"m2m"},
+	"internal/bulk": {"internal/license", "m2m"},
 
 	"cmd/simlatch": {
 		"internal/server", "internal/store", "internal/auth", "internal/license", "internal/inventory", "internal/operator/client",
-		"internal/exchange", "internal/load", "m2m",
+		"internal/exchange", "internal/load", "internal/bulk", "m2m",
 	},
 	"m2m/m2mtest": {"internal/server", "m2m"},
 
@@ -60,6 +62,7 @@ var mayImport = map[string][]string{
 	},
 	"internal/store/storetest/pgcluster": {},
 	"tools/gate":                         {"internal/store/storetest/pgcluster"},
+	"tools/errordoc":                     {"internal/recipe"},
 	"tools/cluster":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
 	"tools/bench":                        {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }

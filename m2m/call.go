@@ -111,6 +111,11 @@ func (c *Client) try(ctx context.Context, k call, body []byte, token, session st
 		return fmt.Errorf("m2m: making the request: %w", err)
 	}
 	c.header(req.Header, k, token, session)
+	if k.once {
+		// A transport repeats a request with an Idempotency-Key by itself, if it
+		// can make the body again.
+		req.GetBody = nil
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return fmt.Errorf("m2m: %w", err)

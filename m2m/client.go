@@ -97,6 +97,14 @@ func WithIdempotencyKey(key string) CallOption {
 	return func(k *call) { k.key = key }
 }
 
+// WithoutRepeat sends a call once, whatever becomes of it: a call that may have
+// arrived is not sent again. It is for servers that do not know the
+// Idempotency-Key. A token or session that has expired is renewed all the same,
+// since such a call was refused.
+func WithoutRepeat() CallOption {
+	return func(k *call) { k.once = true }
+}
+
 const licensePath = "/devices/license/actions/assign"
 
 // Assign asks for licenses for devices and returns the id of the request. How
@@ -138,6 +146,17 @@ const (
 // ErrNoDryRun says that a server cannot tell what a request would do.
 var ErrNoDryRun = errors.New("m2m: the server has not said that it is Simlatch; another would carry the request out")
 
+// Simlatch reports whether the server has said that it is Simlatch, by
+// ServerHeader in an answer. It asks for a token where there has been none.
+func (c *Client) Simlatch(ctx context.Context) (bool, error) {
+	if !c.simlatch.Load() {
+		if _, err := c.Token(ctx); err != nil {
+			return false, err
+		}
+	}
+	return c.simlatch.Load(), nil
+}
+
 // Plan tells what a request would do, and does nothing. Only Simlatch knows how
 // to: the reference would carry the request out, in the case of a lifetime
 // license for ever. So the request is sent only once an answer has had
@@ -148,13 +167,11 @@ func (c *Client) Plan(ctx context.Context, action Action, r LicenseRequest) (Pla
 	if action == ActionUnassign {
 		method = http.MethodDelete
 	}
-	if !c.simlatch.Load() {
-		if _, err := c.Token(ctx); err != nil {
-			return Plan{}, err
-		}
-		if !c.simlatch.Load() {
-			return Plan{}, ErrNoDryRun
-		}
+	switch known, err := c.Simlatch(ctx); {
+	case err != nil:
+		return Plan{}, err
+	case !known:
+		return Plan{}, ErrNoDryRun
 	}
 	var out struct {
 		Plan

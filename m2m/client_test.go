@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"regexp"
 	"slices"
@@ -397,6 +398,40 @@ func TestRetries(t *testing.T) {
 				t.Errorf("keys %q, want one key for all tries", keys)
 			}
 		})
+	}
+}
+
+// TestWithoutRepeat: neither the client nor its transport sends a call again
+// whose connection broke, with or without an Idempotency-Key.
+func TestWithoutRepeat(t *testing.T) {
+	for _, opts := range [][]m2m.CallOption{{m2m.WithoutRepeat()}, {m2m.WithoutRepeat(), m2m.WithIdempotencyKey("key")}} {
+		p := newPlatform()
+		calls := 0
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if strings.HasSuffix(q.URL.Path, "/assign") {
+				calls++
+				panic(http.ErrAbortHandler)
+			}
+			p.ServeHTTP(w, q)
+		}))
+		cfg := p.config()
+		cfg.BaseURL = srv.URL
+		c, err := m2m.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// On a connection that has been used, a transport would try again.
+		if _, err := c.Subscriptions(t.Context(), account, ""); err != nil {
+			t.Fatal(err)
+		}
+		if id, err := c.Assign(t.Context(), request(), opts...); err == nil {
+			t.Errorf("Assign = %s, though its connection broke", id)
+		}
+		srv.Close()
+		p.Close()
+		if calls != 1 {
+			t.Errorf("the call was sent %d times", calls)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ type progress struct {
 	what  string
 	total int
 	done  int
+	quiet bool // says nothing of what was done before anybody could wonder
 
 	bars *mpb.Progress // nil without a terminal
 	bar  *mpb.Bar
@@ -42,7 +43,7 @@ func (p *progress) add(n int) {
 	switch now := time.Now(); {
 	case p.bar != nil:
 		p.bar.IncrBy(n)
-	case now.Sub(p.said) >= progressEvery || p.done == p.total:
+	case now.Sub(p.said) >= progressEvery || p.done == p.total && !p.quiet:
 		p.said = now
 		say(p.out, "simlatch: %s %s of %s", p.what, thousands(p.done), thousands(p.total))
 	}

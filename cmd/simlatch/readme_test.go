@@ -79,11 +79,14 @@ func readmeBlocks(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Other sections have shell blocks of their own.
+	_, walk, _ := strings.Cut(string(text), "\n## From a token to a callback")
+	walk, _, _ = strings.Cut(walk, "\n## ")
 	replace := strings.NewReplacer(
 		"127.0.0.1:8080", freeAddress(t), "127.0.0.1:9001", freeAddress(t),
 		"go build ./cmd/simlatch\n", "")
 	var blocks []string
-	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(walk, -1) {
 		blocks = append(blocks, replace.Replace(m[1]))
 	}
 	if len(blocks) != 5 {

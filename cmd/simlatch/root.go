@@ -55,7 +55,10 @@ var helpGroups = []struct {
 	{"server", "Commands that run a server:", []string{"serve", "demo", "sandbox", "migrate", "verify", "config", "dev-cert"}},
 	{
 		"operator", "Commands of an operator, on the database or (--server) a server:",
-		[]string{"account", "pool", "device", "application", "user", "listener", "callback", "stuck", "policy", "operator", "audit"},
+		[]string{
+			"account", "pool", "device", "application", "user", "listener", "callback", "stuck", "carrier", "upstream",
+			"policy", "operator", "audit",
+		},
 	},
 }
 

@@ -35,6 +35,7 @@ What a test does with it is under /sandbox/v1 of the same address:
                    that falls due, {"next": true} to the next of that
   POST faults      {"on": "carrier", "match": {"nth": 3}, "then": {"do": "refuse"}}
   GET  magic       the SIMs with a fixed fate
+  GET  errors      every error, with the commands that bring it about
   POST expect      {"match": {"iccid": "89…"}, "count": 1, "within": "10m"}
   GET  journal     every exchange, by requestId, iccid, kind, …
   GET  snapshot    the state as one file, POST restore brings it back, POST reset
@@ -55,6 +56,7 @@ docs/sandbox.md has the whole of it, docs/errors.md a recipe for each error.`,
   simlatch sandbox --lenient --test-token my-test-token`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Lenient = &o.lenient
 			if cmd.Flags().Changed("rate") {
 				o.Rate = &o.rate
 			}
@@ -76,7 +78,7 @@ func (o *sandboxOptions) addFlags(f *pflag.FlagSet) {
 	f.Float64Var(&o.rate, "rate", 1, "`times` as fast as the machine's time the clock runs; 0 stands still")
 	f.StringVar(&o.start, "start", "", "the `time` the clock begins at, such as 2026-01-01T00:00:00Z (default now)")
 	f.Uint64Var(&o.RandomSeed, "random-seed", 0, "a `number` that all ids, tokens and dice follow from; 0 is real chance")
-	f.BoolVar(&o.Lenient, "lenient", false, "accept any session token, and any user name and password, as the reference's simulator does")
+	f.BoolVar(&o.lenient, "lenient", false, "accept any session token, and any user name and password, as the reference's simulator does")
 	f.StringVar(&o.TestToken, "test-token", "test-token", "a bearer `token` that never expires, as the reference's simulator has; empty for none")
 	f.DurationVar(&o.CarrierDelay, "carrier-delay", 0, "how long the simulated carrier takes, on the sandbox's clock")
 	f.DurationVar(&o.CallbackInterval, "callback-interval", 5*time.Minute, "time between two attempts of a callback, on the sandbox's clock")
@@ -94,6 +96,7 @@ type sandboxOptions struct {
 
 	file, seedFile, readyFile, start, logLevel string
 	rate                                       float64
+	lenient                                    bool
 }
 
 // runSandbox serves until ctx ends.

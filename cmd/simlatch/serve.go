@@ -26,8 +26,10 @@ func newServeCommand() *cobra.Command {
 callbacks. When it is ready it prints one line with its address. SIGTERM or
 Ctrl-C lets what is in flight end; a second one ends at once.
 
-The carrier, who makes licenses real on SIMs, must be named. "simulated" answers
-as a carrier would and licenses no SIM really.
+The carrier, who makes licenses real on SIMs, must be named. "http:URL" is a
+provisioning system of yours that answers as docs/carriers.md says;
+"upstream:URL" is the reference platform or another Simlatch, which this one then
+guards; "simulated" answers as a carrier would and licenses no SIM really.
 
 The database is a SQLite file by default, for one process. On PostgreSQL any
 number of equal nodes share the work; they need the same --secrets-key-file.
@@ -46,6 +48,10 @@ description at /docs.`,
   # a node on PostgreSQL, with TLS, reached from elsewhere
   SIMLATCH_DATABASE_FILE=/run/secrets/database simlatch serve --config simlatch.yaml \
       --listen :8443 --tls-cert tls.crt --tls-key tls.key --secrets-key-file simlatch.key
+
+  # licenses made real by a provisioning system
+  SIMLATCH_CARRIER_TOKEN_FILE=token SIMLATCH_CARRIER_SECRET_FILE=secret \
+      simlatch serve --carrier http:https://carrier.example/licenses
 
   # what a setting is, and where it came from
   simlatch config show --config simlatch.yaml`,
@@ -70,7 +76,8 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.String("tls-cert", "", "serve TLS with the certificate in this PEM `file`, read again when it changes")
 	own.String("tls-key", "", "the certificate's key, a PEM `file`")
 	own.String("seed", "", "a YAML or JSON `file` of what to create if it is not there yet")
-	own.String("carrier", "", "`name` of who makes licenses real: simulated (which does not)")
+	own.String("carrier", "", "`name` of who makes licenses real: http:URL for a provisioning system, upstream:URL for a service with the same API, or simulated (which does not)")
+	addCarrierFlags(own)
 	own.Duration("carrier-delay", 0, "how long the simulated carrier takes")
 	own.Float64("carrier-refuse-rate", 0, "the `share` of devices that the simulated carrier refuses, always the same ones")
 	own.StringSlice("callback-allow", nil, "a private or loopback `network` that listeners may be in, such as 127.0.0.0/8 (repeatable)")
@@ -90,6 +97,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.String("node-id", "", "this node's `name` among others on the database (default the host's name and a random part)")
 	own.String("log-format", "auto", "`form` of the log: json, text, or auto for text on a terminal")
 	own.String("log-level", "info", "least `level` to log: debug, info, warn or error")
+	addGuardFlags(own)
 	own.VisitAll(func(flag *pflag.Flag) { markSetting(own, flag.Name) })
 	markSecret(own, "alert-url") // many hold a token
 	markSecret(own, "alert-secret")
@@ -119,9 +127,11 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 		Workers: number("workers"), ServeOnly: number("workers") == 0,
 		CallbackInterval: span("callback-interval"), CallbackTimeout: span("callback-timeout"), CallbackAttempts: number("callback-attempts"),
 		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), LoginLock: auth.Lock(text("login-lock")),
+		Upstream: upstreamOf(cmd),
 		AlertURL: text("alert-url"), AlertSecret: text("alert-secret"),
 		Retention: span("retention"), AuditRetention: span("audit-retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
 	}
+	setCarrier(&o.server, f)
 	networks, _ := f.GetStringSlice("callback-allow")
 	for _, n := range networks {
 		prefix, err := netip.ParsePrefix(n)

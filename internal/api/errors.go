@@ -17,7 +17,8 @@ import (
 )
 
 // Codes of our own, where the reference has published none. They and those of
-// package m2m stand nowhere else in the tree.
+// package m2m are defined nowhere else; package recipe has them once more, and is
+// held against them.
 const (
 	codeNoResource          = m2m.CodeResourceNotFound
 	codeTooManyCalls        = m2m.CodeTooManyRequests

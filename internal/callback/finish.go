@@ -7,9 +7,14 @@ import (
 	"github.com/simlatch/simlatch/internal/license"
 )
 
+// pace is the least time from one write that is not full to the next. Under load,
+// small ones would cost several times more for each attempt; the first after a rest
+// does not wait.
+const pace = 5 * time.Millisecond
+
 // finish writes ended attempts down, a batch of at least so many at a time, until
-// done is closed and none is left, or ctx ends. It has no timer: what has ended
-// during one write goes into the next. wake says when there may be enough.
+// done is closed and none is left, or ctx ends. What has ended during one write
+// goes into the next. wake says when there may be enough.
 func (s *Sender) finish(ctx context.Context, done <-chan struct{}, wake <-chan struct{}, least int) {
 	for {
 		ended := s.collect(least)
@@ -24,9 +29,17 @@ func (s *Sender) finish(ctx context.Context, done <-chan struct{}, wake <-chan s
 				return
 			}
 		}
+		begun := time.Now()
 		if !s.flush(ctx, ended) {
 			s.cfg.Logger.Error("attempts were not written down; these callbacks will be sent again", "callbacks", len(ended))
 			return
+		}
+		if len(ended) < batch {
+			select {
+			case <-time.After(pace - time.Since(begun)):
+			case <-done:
+			case <-ctx.Done():
+			}
 		}
 	}
 }

@@ -83,18 +83,15 @@ func appendFault(b []byte, c *license.Callback) []byte {
 
 // fault is the faultcode and faultstring of a refusal (behaviour.md 3 and 7).
 func fault(c *license.Callback) (code, text string) {
-	switch c.Code {
-	case license.CodeAlreadyLicensed:
+	if c.Code == license.CodeAlreadyLicensed {
 		return m2m.ErrAlreadyLicensed.Code, m2m.ErrAlreadyLicensed.Message
-	case "":
-		code = m2m.CodeCarrierRequestUnsuccessful
-	default:
-		code = c.Code
 	}
-	if c.Comment == "" {
-		return code, "REQUEST_FAILED: The carrier refused the request."
+	// A code of the carrier's own is for the operator; clients know this one.
+	code, text = m2m.CodeCarrierRequestUnsuccessful, c.Comment
+	if text == "" {
+		text = "REQUEST_FAILED: The carrier refused the request."
 	}
-	return code, c.Comment
+	return code, text
 }
 
 func actionName(a license.Action) string {

@@ -63,7 +63,7 @@ func TestMessage(t *testing.T) {
 			"a code of the carrier's own", func(c *license.Callback, _ *license.Listener) {
 				c.OK, c.Code, c.Comment = false, "HLR-17", "no such subscriber"
 			}, 4,
-			`{` + ids + `"faultResponse":{"faultcode":"HLR-17","faultstring":"no such subscriber"},"comment":"no such subscriber","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
+			`{` + ids + `"faultResponse":{"faultcode":"UnifiedWebService.REQUEST_FAILED.CarrierRequestUnsuccessful","faultstring":"no such subscriber"},"comment":"no such subscriber","status":"Failed","callbackCount":1,"maxCallbackThreshold":4}`,
 		},
 	}
 	for _, tt := range tests {

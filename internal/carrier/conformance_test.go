@@ -3,20 +3,12 @@ package carrier
 import (
 	"context"
 	"fmt"
-	"slices"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/simlatch/simlatch/internal/license"
 )
-
-// provisioner is provision.Carrier, which this package does not import.
-type provisioner interface {
-	Provision(ctx context.Context, tasks []license.Task) ([]license.Outcome, error)
-}
 
 // someTasks are n tasks of one request accepted at the given time.
 func someTasks(n int, action license.Action, at time.Time) []license.Task {
@@ -35,102 +27,109 @@ func someTasks(n int, action license.Action, at time.Time) []license.Task {
 // testConformance checks what every carrier must do (provision.Carrier), given
 // one that answers each task with Done or Refused at once. Each carrier of this
 // package calls it from its own test.
-func testConformance(t *testing.T, start func(t *testing.T) provisioner) {
-	at := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
-	for _, action := range []license.Action{license.Assign, license.Unassign} {
-		t.Run(string(action), func(t *testing.T) {
-			t.Run("one outcome per task", func(t *testing.T) {
-				for _, n := range []int{1, 2, 500} {
-					verdicts(t, start(t), someTasks(n, action, at))
-				}
-			})
-			t.Run("same answer under the same key", func(t *testing.T) { testSameKey(t, start(t), someTasks(60, action, at)) })
-			t.Run("many callers", func(t *testing.T) { testManyCallers(t, start(t), someTasks(50, action, at)) })
-			t.Run("tasks unchanged", func(t *testing.T) {
-				tasks := someTasks(20, action, at)
-				before := slices.Clone(tasks)
-				verdicts(t, start(t), tasks)
-				if diff := cmp.Diff(before, tasks); diff != "" {
-					t.Errorf("Provision changed the tasks (-before +after):\n%s", diff)
-				}
-			})
-			t.Run("ended context", func(t *testing.T) { testEndedContext(t, start(t), someTasks(5, action, at)) })
+func testConformance(t *testing.T, start func(t *testing.T) Provisioner) {
+	for _, f := range Check(t.Context(), start(t), CheckConfig{}) {
+		t.Run(f.Check, func(t *testing.T) {
+			for _, fault := range f.Faults {
+				t.Error(fault)
+			}
 		})
 	}
 }
 
 // verdicts asks c and returns its final verdicts by key, having checked that
 // there is one for each task.
-func verdicts(t *testing.T, c provisioner, tasks []license.Task) map[string]license.Verdict {
+func verdicts(t *testing.T, c Provisioner, tasks []license.Task) map[string]license.Verdict {
 	t.Helper()
-	out, err := c.Provision(t.Context(), tasks)
-	if err != nil {
-		t.Fatalf("Provision of %d tasks: %v", len(tasks), err)
-	}
-	got := map[string]license.Verdict{}
-	for _, o := range out {
-		if _, twice := got[o.Task.Key()]; twice {
-			t.Errorf("two outcomes for %s", o.Task.Key())
-		}
-		if o.Verdict != license.Done && o.Verdict != license.Refused {
-			t.Errorf("outcome for %s is %v, want done or refused", o.Task.Key(), o.Verdict)
-		}
-		if o.Verdict == license.Refused && o.Comment == "" {
-			t.Errorf("%s is refused without a word", o.Task.Key())
-		}
-		got[o.Task.Key()] = o.Verdict
-	}
-	for _, task := range tasks {
-		if _, ok := got[task.Key()]; !ok {
-			t.Errorf("no outcome for %s", task.Key())
-		}
-	}
-	if len(got) != len(tasks) {
-		t.Errorf("%d outcomes for %d tasks", len(got), len(tasks))
+	var f Finding
+	got := newChecker(c, CheckConfig{}).verdicts(t.Context(), &f, tasks)
+	for _, fault := range f.Faults {
+		t.Error(fault)
 	}
 	return got
 }
 
-// testSameKey asks again as a worker does after a timeout: another attempt and
-// lease, another order, other tasks of the request beside it.
-func testSameKey(t *testing.T, c provisioner, tasks []license.Task) {
-	first := verdicts(t, c, tasks)
-	again := slices.Clone(tasks)
-	slices.Reverse(again)
-	for i := range again {
-		again[i].Attempt++
-		again[i].Lease += 7
-		again[i].Until = again[i].Until.Add(time.Minute)
-	}
-	second := verdicts(t, c, again[:40])
-	for key, v := range verdicts(t, c, again[40:]) {
-		second[key] = v
-	}
-	if diff := cmp.Diff(first, second); diff != "" {
-		t.Errorf("other verdicts when asked again (-first +second):\n%s", diff)
-	}
+type provisionerFunc func(ctx context.Context, tasks []license.Task) ([]license.Outcome, error)
+
+func (f provisionerFunc) Provision(ctx context.Context, tasks []license.Task) ([]license.Outcome, error) {
+	return f(ctx, tasks)
 }
 
-func testManyCallers(t *testing.T, c provisioner, tasks []license.Task) {
-	answers := make([]map[string]license.Verdict, 4)
-	var wg sync.WaitGroup
-	for i := range answers {
-		wg.Go(func() { answers[i] = verdicts(t, c, slices.Clone(tasks)) })
-	}
-	wg.Wait()
-	for _, a := range answers[1:] {
-		if diff := cmp.Diff(answers[0], a); diff != "" {
-			t.Errorf("two callers got different verdicts (-one +other):\n%s", diff)
+// TestChecksAreNotBlind gives the checks carriers that break a promise each.
+func TestChecksAreNotBlind(t *testing.T) {
+	done := func(tasks []license.Task) []license.Outcome {
+		out := make([]license.Outcome, len(tasks))
+		for i := range tasks {
+			out[i] = license.Outcome{Task: tasks[i], Verdict: license.Done}
 		}
+		return out
 	}
-}
-
-// testEndedContext wants an error, or an answer that is whole all the same.
-func testEndedContext(t *testing.T, c provisioner, tasks []license.Task) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if out, err := c.Provision(ctx, tasks); err == nil && len(out) != len(tasks) {
-		t.Errorf("Provision with an ended context gave %d outcomes for %d tasks and no error", len(out), len(tasks))
+	for name, tt := range map[string]struct {
+		carrier provisionerFunc
+		check   string // the check that must notice; empty: all are content
+		want    string
+	}{
+		"good": {carrier: func(_ context.Context, tasks []license.Task) ([]license.Outcome, error) { return done(tasks), nil }},
+		"one is missing": {func(_ context.Context, tasks []license.Task) ([]license.Outcome, error) {
+			return done(tasks)[1:], nil
+		}, "one outcome for each task", "no outcome"},
+		"one twice": {func(_ context.Context, tasks []license.Task) ([]license.Outcome, error) {
+			return done(append(tasks, tasks[0])), nil
+		}, "one outcome for each task", "two outcomes"},
+		"wrong device": {func(_ context.Context, tasks []license.Task) ([]license.Outcome, error) {
+			out := done(tasks)
+			out[0].Task.Device.ICCID = "89148000000000000012"
+			return out, nil
+		}, "one outcome for each task", "not asked for"},
+		"changes its mind": {func(_ context.Context, tasks []license.Task) ([]license.Outcome, error) {
+			out := done(tasks)
+			for i := range out {
+				if out[i].Task.Attempt > 0 {
+					out[i].Verdict, out[i].Comment = license.Refused, "already done"
+				}
+			}
+			return out, nil
+		}, "the same answer under the same key", "refused when asked again"},
+		"refuses without a word": {func(_ context.Context, tasks []license.Task) ([]license.Outcome, error) {
+			out := done(tasks)
+			out[0].Verdict = license.Refused
+			return out, nil
+		}, "one outcome for each task", "without a word"},
+		"large batches": {func(_ context.Context, tasks []license.Task) ([]license.Outcome, error) {
+			if len(tasks) > 100 {
+				return nil, fmt.Errorf("%d are too many", len(tasks))
+			}
+			return done(tasks), nil
+		}, "a batch of the largest size", "500 are too many"},
+		"changes the tasks": {func(_ context.Context, tasks []license.Task) ([]license.Outcome, error) {
+			out := done(tasks)
+			tasks[0].SKU = "other"
+			return out, nil
+		}, "the tasks stay as they were", "changed the tasks"},
+		"says stuck": {func(_ context.Context, tasks []license.Task) ([]license.Outcome, error) {
+			out := done(tasks)
+			out[0].Verdict = license.Stuck
+			return out, nil
+		}, "one outcome for each task", "not a carrier's to say"},
+		"half an answer to nobody": {func(ctx context.Context, tasks []license.Task) ([]license.Outcome, error) {
+			if ctx.Err() != nil {
+				return nil, nil
+			}
+			return done(tasks), nil
+		}, "a caller who hangs up", "no error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noticed := false
+			for _, f := range Check(t.Context(), tt.carrier, CheckConfig{}) {
+				all := strings.Join(f.Faults, "\n")
+				if tt.check == "" && all != "" {
+					t.Errorf("%s: %s", f.Check, all)
+				}
+				noticed = noticed || strings.HasSuffix(f.Check, tt.check) && strings.Contains(all, tt.want)
+			}
+			if !noticed {
+				t.Errorf("no check noticed it")
+			}
+		})
 	}
-	verdicts(t, c, tasks) // and it does no harm
 }

@@ -25,7 +25,7 @@ func newSimulated(t *testing.T, cfg SimulatedConfig) *Simulated {
 func TestSimulatedConformance(t *testing.T) {
 	for _, rate := range []float64{0, 0.3, 1} {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
-			testConformance(t, func(t *testing.T) provisioner { return newSimulated(t, SimulatedConfig{RefuseRate: rate}) })
+			testConformance(t, func(t *testing.T) Provisioner { return newSimulated(t, SimulatedConfig{RefuseRate: rate}) })
 		})
 	}
 }

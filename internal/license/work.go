@@ -54,6 +54,8 @@ type Task struct {
 	Device  Device
 	At      time.Time // when the request was accepted
 	Attempt int       // how often the carrier was asked before
+	Place   int       // among the request's tasks in the order of their ICCIDs, from 1
+	Of      int       // how many tasks the request has
 
 	Lease int64     // the fencing number: an outcome counts only while it stands
 	Until time.Time // when the lease ends
@@ -150,6 +152,7 @@ type Callback struct {
 	Comment string
 	Attempt int // attempts that ended before this one
 	Round   int // how often sending began anew, by an operator's word
+	Place   int // as a Task's; 0: not known
 
 	Lease int64
 	Until time.Time

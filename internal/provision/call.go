@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -58,12 +59,16 @@ func (w *Worker) ask(ctx context.Context, tasks []license.Task) []license.Outcom
 	answers, err := w.provision(ctx, tasks)
 	w.metrics.call(time.Since(start), err)
 	now := w.cfg.Clock.Now()
+	w.trouble.call(now, err, tasks)
 	if err != nil {
-		w.cfg.Logger.Warn("calling the carrier", "error", err, "request_id", tasks[0].Request, "tasks", len(tasks))
 		answers = make([]license.Outcome, len(tasks)) // all Retry
-		comment := "the carrier could not be asked: " + err.Error()
+		comment, due := "the carrier could not be asked: "+err.Error(), time.Time{}
+		var away *license.UnavailableError
+		if errors.As(err, &away) {
+			due = now.Add(away.After) // which it asked for itself
+		}
 		for i := range answers {
-			answers[i] = license.Outcome{Task: tasks[i], Comment: comment}
+			answers[i] = license.Outcome{Task: tasks[i], Comment: comment, Due: due}
 		}
 	} else {
 		answers = w.match(tasks, answers)

@@ -1,10 +1,14 @@
 package provision
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -341,5 +345,67 @@ func TestShutdown(t *testing.T) {
 				t.Errorf("Run = %v after %v, want nil at once", err, time.Since(begin))
 			}
 		})
+	})
+}
+
+// logged keeps a log.
+type logged struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// A carrier that cannot be asked is told of once, and once that it can be again;
+// one that says when it wants to be asked is asked no sooner.
+func TestTroubleIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &logged{}
+		begin := time.Now()
+		c := &asked{answer: func(_ context.Context, call int, tasks []license.Task) ([]license.Outcome, error) {
+			switch {
+			case call < 5:
+				return nil, errors.New("no route")
+			case call == 5:
+				return nil, &license.UnavailableError{Err: errors.New("too many calls"), After: 20 * time.Minute}
+			}
+			return all(tasks, license.Done), nil
+		}}
+		b := start(t, newLedger(), c, func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(log, nil)) })
+		b.give(large, "r1", 1)
+		pass(10 * time.Minute)
+		if n := b.trouble.failures(); n != 6 {
+			t.Errorf("%d calls in a row failed, want 6", n)
+		}
+		if strings.Contains(log.String(), "answers again") {
+			t.Errorf("the carrier is said to answer:\n%s", log.String())
+		}
+		pass(20 * time.Minute)
+		asks := len(c.asks())
+		c.mu.Lock()
+		last := c.at[asks-1].Sub(begin)
+		c.mu.Unlock()
+		if asks != 7 || last < 20*time.Minute {
+			t.Errorf("asked %d times, the last after %v; want 7, and not for 20 minutes after the sixth", asks, last)
+		}
+		if n := b.trouble.failures(); n != 0 {
+			t.Errorf("%d failures are left of a carrier that answers", n)
+		}
+		for _, want := range []string{"calling the carrier; its tasks are kept", "the carrier answers again"} {
+			if n := strings.Count(log.String(), want); n != 1 {
+				t.Errorf("%q is told %d times, want once:\n%s", want, n, log.String())
+			}
+		}
+		b.empty(t)
 	})
 }

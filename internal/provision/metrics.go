@@ -22,8 +22,8 @@ type metrics struct {
 }
 
 // newMetrics registers the metrics with r, if there is one. inMemory tells how
-// many tasks are.
-func newMetrics(r prometheus.Registerer, inMemory func() int) (*metrics, error) {
+// many tasks are, failures how many calls in a row failed.
+func newMetrics(r prometheus.Registerer, inMemory, failures func() int) (*metrics, error) {
 	tasks := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "simlatch_provision_tasks_total",
 		Help: "Outcomes settled, by what the carrier said.",
@@ -59,7 +59,11 @@ func newMetrics(r prometheus.Registerer, inMemory func() int) (*metrics, error) 
 		Name: "simlatch_provision_tasks_in_memory",
 		Help: "Tasks held in memory, or room set aside for them.",
 	}, func() float64 { return float64(inMemory()) })
-	for _, c := range []prometheus.Collector{tasks, calls, m.batches, m.stuck, m.lost, m.dropped, m.settleFailures, memory} {
+	failing := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "simlatch_provision_consecutive_failures",
+		Help: "Calls of the carrier in a row that failed; 0 while it answers.",
+	}, func() float64 { return float64(failures()) })
+	for _, c := range []prometheus.Collector{tasks, calls, m.batches, m.stuck, m.lost, m.dropped, m.settleFailures, memory, failing} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}

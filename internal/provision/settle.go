@@ -11,6 +11,11 @@ import (
 	"github.com/simlatch/simlatch/internal/license"
 )
 
+// pace is the least time from one settlement that is not full to the next. Under
+// load, small ones would stand in the way of what makes work for large ones; the
+// first after a rest does not wait.
+const pace = 10 * time.Millisecond
+
 // suspect is how often the store may refuse a batch for a reason that is not
 // its own being out of reach before the batch is taken apart.
 const suspect = 3
@@ -18,20 +23,24 @@ const suspect = 3
 // settle settles the pending outcomes, a batch of at least so many as soon as the
 // one before it is settled, until they are closed and none is left. A batch that
 // the store does not take is kept and tried again; callers then wait. When ctx
-// ends first, the error says how much was left.
-func (w *Worker) settle(ctx context.Context, least int) error {
+// ends first, the error says how much was left. Once working has ended, it hurries.
+func (w *Worker) settle(working, ctx context.Context, least int) error {
 	var batch []license.Outcome
 	for tries := 0; ; {
 		var ok bool
 		if batch, ok = w.pending.take(batch, least); !ok {
 			return nil
 		}
+		begun, full := time.Now(), len(batch) == batchSize
 		err := w.flush(ctx, batch)
 		if err != nil && tries >= suspect && !unavailable(err) {
 			batch, err = w.takeApart(ctx, batch)
 		}
 		if err == nil {
 			batch, tries = nil, 0
+			if !full {
+				sleep(working, pace-time.Since(begun))
+			}
 			continue
 		}
 		w.metrics.settleFailures.Inc()

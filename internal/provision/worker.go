@@ -32,7 +32,8 @@ import (
 // A Carrier makes licenses real on SIMs. It answers one outcome per task, in
 // any order: done, refused, retry (unknown: asked again under the same key), or
 // later (accepted; asked for at Due). An error means that nothing is known about
-// any of them. A task may be given again after a timeout or a crash, under the
+// any of them, and a license.UnavailableError that it is to be asked no sooner
+// than After. A task may be given again after a timeout or a crash, under the
 // same Key, and must then be the same action. All tasks of one call share
 // request, account, SKU and action; there are at most 500.
 //
@@ -148,6 +149,7 @@ type Worker struct {
 	lines   *lines
 	pending *pending
 	alarms  *alarms
+	trouble *trouble
 	wake    chan struct{}
 }
 
@@ -164,9 +166,10 @@ func New(cfg Config) (*Worker, error) {
 		lines:   newLines(),
 		pending: newPending((cfg.Callers + 2) * batchSize),
 		alarms:  newAlarms(cfg.Poll),
+		trouble: &trouble{log: cfg.Logger},
 		wake:    make(chan struct{}, 1),
 	}
-	if w.metrics, err = newMetrics(cfg.Metrics, w.room.size); err != nil {
+	if w.metrics, err = newMetrics(cfg.Metrics, w.room.size, w.trouble.failures); err != nil {
 		return nil, fmt.Errorf("provision: %w", err)
 	}
 	return w, nil
@@ -227,7 +230,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	// The second takes only what fills a batch, so that the store has one to do
 	// while the first is told of its own, and small ones are not made smaller.
 	for i, least := range []int{1, batchSize} {
-		settler.Go(func() { lost[i] = w.settle(settling, least) })
+		settler.Go(func() { lost[i] = w.settle(ctx, settling, least) })
 	}
 
 	<-ctx.Done()

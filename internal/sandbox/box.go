@@ -39,8 +39,9 @@ type Spec struct {
 	// Rate is how many times as fast as the machine's time the clock runs: 0
 	// stands still. Absent is 1.
 	Rate *float64 `json:"rate,omitempty"`
-	// Lenient accepts any session token, and any user name and password.
-	Lenient bool `json:"lenient,omitempty"`
+	// Lenient accepts any session token, or none, and any user name and password. Absent is
+	// as the sandbox around a namespace is.
+	Lenient *bool `json:"lenient,omitempty"`
 	// TestToken is a bearer token that never expires; empty: none.
 	TestToken string `json:"testToken,omitempty"`
 	// Application and User are whom the test token and the lenient stand for:
@@ -56,6 +57,8 @@ func (s *Spec) rate() float64 {
 	}
 	return *s.Rate
 }
+
+func (s *Spec) lenient() bool { return s.Lenient != nil && *s.Lenient }
 
 // Check says what is wrong with a Spec.
 func (s *Spec) Check() error {

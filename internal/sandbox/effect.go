@@ -62,7 +62,7 @@ var effects = map[string][]string{
 // Effect is what a fault does, with what that needs.
 type Effect struct {
 	Do         string   `json:"do"`
-	Code       string   `json:"code,omitempty"`       // of refuse: the faultcode; "already-licensed" is the documented one
+	Code       string   `json:"code,omitempty"`       // of refuse: the carrier's own, kept for operators; "already-licensed" is the documented case
 	Text       string   `json:"text,omitempty"`       // of refuse: the carrier's words
 	Delay      Duration `json:"delay,omitempty"`      // of late, on the sandbox's clock
 	Status     int      `json:"status,omitempty"`     // of answer: 429, 500 or 503

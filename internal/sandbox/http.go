@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/recipe"
 )
 
 // prefix is where the sandbox's own API is.
@@ -43,6 +44,7 @@ func (b *Box) control() http.Handler {
 		"GET /clock":                b.getClock,
 		"POST /clock":               b.postClock,
 		"POST /settle":              b.postSettle,
+		"GET /errors":               func(*http.Request) (any, error) { return recipe.Chapters(), nil },
 		"GET /magic":                func(*http.Request) (any, error) { return magicAnswers(), nil },
 		"GET /faults":               func(*http.Request) (any, error) { return b.fate.List(), nil },
 		"POST /faults":              b.postFault,

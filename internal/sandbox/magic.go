@@ -42,7 +42,7 @@ func Magics() []Magic {
 		{"01", "The carrier refuses to assign: \"REQUEST_FAILED: The SIM is blocked.\".", carrier(step{license.Assign, 0, Effect{Do: Refuse, Text: "REQUEST_FAILED: The SIM is blocked."}})},
 		{"02", "The carrier refuses to assign, because it has a license on the SIM that nobody here knows of: the documented \"Device already has license assigned.\".", carrier(step{license.Assign, 0, Effect{Do: Refuse, Code: license.CodeAlreadyLicensed, Text: "Device already has license assigned."}})},
 		{"03", "The carrier assigns, and refuses to unassign: \"REQUEST_FAILED: The SIM cannot be reached.\".", carrier(step{license.Unassign, 0, Effect{Do: Refuse, Text: "REQUEST_FAILED: The SIM cannot be reached."}})},
-		{"04", "The carrier refuses with a code and words of its own that need escaping.", carrier(step{"", 0, Effect{Do: Refuse, Code: "Carrier.REQUEST_FAILED.HLR-17", Text: "<b>\"HLR\" says: \\ñ✗&</b>\n"}})},
+		{"04", "The carrier refuses in words that need escaping.", carrier(step{"", 0, Effect{Do: Refuse, Code: "HLR-17", Text: "<b>\"HLR\" says: \\ñ✗&</b>\n"}})},
 		{"10", "The carrier answers after 30 seconds.", carrier(step{"", 0, late(30 * time.Second)})},
 		{"11", "The carrier answers after an hour.", carrier(step{"", 0, late(time.Hour)})},
 		{"12", "The carrier says nothing when it is asked first, and yes when it is asked again.", carrier(step{"", 1, Effect{Do: Never}})},

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/simlatch/simlatch/internal/auth"
-	"github.com/simlatch/simlatch/internal/carrier"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/sandbox"
@@ -48,8 +47,17 @@ type Config struct {
 	// Seed is a file of what to create at start; see ReadSeed.
 	Seed string
 
-	// Carrier names who makes licenses real; there is no default.
+	// Carrier names who makes licenses real; there is no default. It is
+	// CarrierSimulated, or "http:" and the URL of a provisioning system.
 	Carrier string
+	// CarrierToken is sent to a carrier by HTTP as a bearer token, and
+	// CarrierSecret, in base64, signs the calls in both directions; without it
+	// no late outcomes are taken.
+	CarrierToken, CarrierSecret auth.Secret
+	// CarrierCert and CarrierKey are files in PEM that say who we are to a
+	// carrier, read again when they change; CarrierCA is whom we trust to say
+	// who it is, empty for whom the machine trusts.
+	CarrierCert, CarrierKey, CarrierCA string
 	// Provisioner, when not nil, is the carrier, and Carrier only its name.
 	Provisioner provision.Carrier
 	// CarrierDelay and CarrierRefuseRate set up the simulated carrier: how long
@@ -59,6 +67,8 @@ type Config struct {
 	// CarrierRefuses, when not nil, names further SIMs that the simulated
 	// carrier refuses, by ICCID. It is called by several goroutines at once.
 	CarrierRefuses func(iccid string) bool
+	// Upstream sets up the carrier "upstream:URL".
+	Upstream UpstreamConfig
 	// Workers is how many calls to the carrier run at once; 0 means as many as
 	// package provision chooses.
 	Workers int
@@ -116,16 +126,14 @@ type Config struct {
 	from string       // a file that a database in memory begins with
 	// listenerConns is how many callbacks a listener gets at once, in a sandbox.
 	listenerConns int
+	bodyTimeout   time.Duration // as in api.Config; tests have a short one
 }
 
 // Check says what is wrong with the configuration by itself, whatever the
 // database and the files it names hold. New checks it too.
 func (c Config) Check() error {
-	if c.Carrier == "" && !c.ServeOnly {
-		return errors.New("no carrier is named, and there is no default: give --carrier simulated for one that answers like a carrier and licenses no SIM really")
-	}
-	if c.Carrier != "" && c.Carrier != CarrierSimulated && c.Provisioner == nil {
-		return fmt.Errorf("unknown carrier %q: this version knows --carrier simulated", c.Carrier)
+	if err := c.checkCarrier(); err != nil {
+		return err
 	}
 	return errors.Join(c.checkNumbers(), c.checkAlerts())
 }
@@ -138,6 +146,8 @@ func (c Config) complete() Config {
 	c.Retention = cmp.Or(c.Retention, DefaultRetention)
 	c.MaxDevices = cmp.Or(c.MaxDevices, DefaultMaxDevices)
 	c.LoginLock = cmp.Or(c.LoginLock, auth.LockSlow)
+	c.Upstream.Listen = cmp.Or(c.Upstream.Listen, DefaultUpstreamListen)
+	c.Upstream.Timeout = cmp.Or(c.Upstream.Timeout, DefaultUpstreamTimeout)
 	c.Random = cmp.Or[io.Reader](c.Random, rand.Reader)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Clock == nil {
@@ -184,19 +194,4 @@ func (c Config) checkNumbers() error {
 		return fmt.Errorf("--login-lock %q: it is %s or %s", c.LoginLock, auth.LockSlow, auth.LockReference)
 	}
 	return nil
-}
-
-// simulated reports whether licenses are known not to be real.
-func (c Config) simulated() bool { return c.Carrier == CarrierSimulated }
-
-// newCarrier builds the carrier that the configuration names.
-func (c Config) newCarrier() (provision.Carrier, error) {
-	if c.Provisioner != nil {
-		return c.Provisioner, nil
-	}
-	simulated := carrier.SimulatedConfig{Clock: c.Clock, Delay: c.CarrierDelay, RefuseRate: c.CarrierRefuseRate}
-	if c.CarrierRefuses != nil {
-		simulated.Refuses = func(id license.ICCID) bool { return c.CarrierRefuses(string(id)) }
-	}
-	return carrier.NewSimulated(simulated)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/simlatch/simlatch/internal/api"
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/callback"
+	"github.com/simlatch/simlatch/internal/carrier"
+	"github.com/simlatch/simlatch/internal/exchange"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/operator"
 	"github.com/simlatch/simlatch/internal/provision"
@@ -30,6 +33,11 @@ type core struct {
 	worker  *provision.Worker // nil on a node that only serves
 	api     *api.API
 	alerter *alerter
+	late    http.Handler // takes late outcomes of the carrier; nil where it brings none
+
+	upstream *carrier.Upstream  // nil where the carrier is none
+	recorder *exchange.Recorder // nil without --record
+
 	// operator is nil in a sandbox, whose answers are recorded whole: a stream
 	// of events would never end.
 	operator *operator.API
@@ -69,6 +77,9 @@ func (c *core) run(ctx context.Context) error {
 	}
 	if c.worker != nil {
 		group.Go(func() error { return c.worker.Run(running) })
+	}
+	if c.upstream != nil {
+		group.Go(func() error { return c.runUpstream(running) })
 	}
 	if c.cfg.box == nil { // whose nodes are one, and whose operators are tests
 		group.Go(func() error { return c.beat(running) })
@@ -137,10 +148,13 @@ func (c *core) wire() error {
 	if err != nil {
 		return err
 	}
+	if c.late, err = c.newReceiver(); err != nil {
+		return err
+	}
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
-		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit,
+		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, BodyTimeout: c.cfg.bodyTimeout,
 		Nodes:        func() int { return int(c.nodes.Load()) },
 		CheckURLHost: guard.CheckHost,
 	}))
@@ -162,15 +176,31 @@ func (c *core) newWorker() (api.Work, error) {
 		}
 		return noWork{}, nil
 	}
-	carrier, err := c.cfg.newCarrier()
+	licensor, timeout, err := c.newCarrier()
 	if err != nil {
 		return nil, err
 	}
 	c.worker, err = provision.New(c.cfg.boxedWorker(provision.Config{
-		Queue: c.store, Carrier: carrier, Sink: c.sender, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
+		Queue: c.store, Carrier: licensor, Timeout: timeout, Sink: c.sender, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
 		Callers: c.cfg.Workers, Grace: c.cfg.Grace,
 		// The callbacks it hands to the sender come under its lease.
-		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout),
+		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout, timeout+10*time.Second),
 	}))
 	return c.worker, err
+}
+
+// newCarrier builds the carrier, and says how long a call of it may take; 0 is
+// what package provision chooses.
+func (c *core) newCarrier() (provision.Carrier, time.Duration, error) {
+	if c.cfg.upstreamURL() == "" || c.cfg.Provisioner != nil {
+		licensor, err := c.cfg.newCarrier(c.log, c.metrics)
+		return licensor, 0, err
+	}
+	if err := c.openRecorder(); err != nil {
+		return nil, 0, err
+	}
+	var err error
+	c.upstream, err = c.newUpstream()
+	// Calls upstream are begun while there is time for them to end.
+	return c.upstream, 2 * c.cfg.Upstream.Timeout, err
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/simlatch/simlatch/internal/carrier"
 )
 
 // newRegistry makes the registry of the service's own metrics, those of the Go
@@ -38,6 +40,8 @@ func (s *core) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := own[r.URL.Path]
 		switch {
+		case s.late != nil && r.URL.Path == carrier.OutcomesPath:
+			s.late.ServeHTTP(w, r)
 		case s.operator != nil && strings.HasPrefix(r.URL.Path, "/operator/"):
 			s.operator.ServeHTTP(w, r)
 		case h == nil:
@@ -131,8 +135,8 @@ type versionAnswer struct {
 
 	Engine string `json:"engine"`
 	Node   string `json:"node"`
-	// Carrier is who makes licenses real: "simulated", or "none" on a node that
-	// leaves them to others.
+	// Carrier is who makes licenses real: "simulated", "http:" or "upstream:" and a
+	// URL, or "none" on a node that leaves them to others.
 	Carrier string `json:"carrier"`
 	// LicensesAreReal is false with the simulated carrier, and otherwise absent:
 	// only the carrier knows.
@@ -141,7 +145,7 @@ type versionAnswer struct {
 }
 
 func (s *core) version() versionAnswer {
-	v := versionAnswer{Build: ReadBuild(), Engine: s.store.Engine(), Node: s.cfg.Node, Carrier: cmp.Or(s.cfg.Carrier, "none")}
+	v := versionAnswer{Build: ReadBuild(), Engine: s.store.Engine(), Node: s.cfg.Node, Carrier: cmp.Or(s.cfg.carrierName(), "none")}
 	if s.cfg.simulated() {
 		v.LicensesAreReal = new(bool)
 		v.Notice = "The carrier is simulated: no SIM is really licensed."

@@ -47,9 +47,14 @@ type SandboxConfig struct {
 	RateLimit        float64
 	CarrierDelay     time.Duration
 
+	CarrierRefuseRate float64
+	CarrierRefuses    func(iccid string) bool
+
 	Logger *slog.Logger
 	// Ready, when not nil, is called once when the sandbox serves.
 	Ready func(sandbox.Info)
+
+	bodyTimeout time.Duration // as in Config
 }
 
 // Sandbox is a sandbox with its namespaces, each a service of its own.
@@ -123,7 +128,9 @@ func (s *Sandbox) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Info, 
 	spec.Seed = cmp.Or(spec.Seed, root.Seed)
 	spec.TestToken = cmp.Or(spec.TestToken, root.TestToken)
 	spec.RandomSeed = cmp.Or(spec.RandomSeed, root.RandomSeed)
-	spec.Lenient = spec.Lenient || root.Lenient
+	if spec.Lenient == nil {
+		spec.Lenient = root.Lenient
+	}
 	if spec.Rate == nil {
 		spec.Rate = root.Rate
 	}
@@ -270,10 +277,11 @@ func withFile(name string, use func(path string) error) error {
 func (s *Sandbox) config(database string, box *sandbox.Box) Config {
 	return Config{
 		Database: database, Carrier: CarrierSimulated, CarrierDelay: s.cfg.CarrierDelay,
+		CarrierRefuseRate: s.cfg.CarrierRefuseRate, CarrierRefuses: s.cfg.CarrierRefuses,
 		Workers: 1, listenerConns: cmp.Or(s.cfg.ListenerConns, 1),
 		CallbackAllow:    []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
 		CallbackInterval: s.cfg.CallbackInterval, CallbackTimeout: s.cfg.CallbackTimeout, CallbackAttempts: s.cfg.CallbackAttempts,
-		MaxDevices: s.cfg.MaxDevices, RateLimit: s.cfg.RateLimit,
+		MaxDevices: s.cfg.MaxDevices, RateLimit: s.cfg.RateLimit, bodyTimeout: s.cfg.bodyTimeout,
 		Grace: time.Second, Node: box.Spec().Name, Logger: s.log,
 		Clock: box.Clock(), Random: box.Random(), box: box,
 	}

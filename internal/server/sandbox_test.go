@@ -20,7 +20,8 @@ import (
 // configuration says otherwise.
 func startSandbox(t *testing.T, cfg SandboxConfig) *tester {
 	t.Helper()
-	cfg.Lenient = true
+	lenient := true
+	cfg.Lenient = &lenient
 	return startAnySandbox(t, cfg)
 }
 

@@ -27,8 +27,9 @@ import (
 type Server struct {
 	*core
 
-	listener net.Listener
-	http     *http.Server
+	listener  net.Listener
+	http      *http.Server
+	callbacks *upstreamListener // nil where the carrier is no upstream
 }
 
 // New opens the database, migrates and seeds it, builds the service and
@@ -51,11 +52,17 @@ func (s *Server) open(ctx context.Context) error {
 	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Listen); err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
+	if err := s.listenUpstream(ctx); err != nil {
+		return err
+	}
 	secure, err := s.tls()
 	if err != nil {
 		return err
 	}
 	if err := s.core.open(ctx); err != nil {
+		return err
+	}
+	if err := s.handleUpstream(); err != nil {
 		return err
 	}
 	s.http = newHTTP(s.handler(), secure, s.log)
@@ -99,6 +106,9 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(s.serveHTTP)
 	group.Go(func() error { return s.drain(running) })
 	group.Go(func() error { return s.run(running) })
+	if s.callbacks != nil {
+		group.Go(func() error { return s.serveUpstream(running) })
+	}
 	s.announce(ctx)
 	err := group.Wait()
 	return errors.Join(err, s.close())
@@ -154,8 +164,15 @@ func (s *Server) announce(ctx context.Context) {
 // close closes what New opened.
 func (s *Server) close() error {
 	var errs []error
-	if s.listener != nil {
-		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	listeners := []net.Listener{s.listener}
+	if s.callbacks != nil {
+		listeners = append(listeners, s.callbacks.listener)
+	}
+	for _, l := range listeners {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

@@ -47,6 +47,9 @@ type fileState struct {
 	size     int64
 }
 
+// current is the certificate for calls of our own.
+func (c *certificate) current() (*tls.Certificate, error) { return c.get(nil) }
+
 // get is the GetCertificate of a tls.Config.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()

@@ -35,7 +35,13 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 		return license.Accepted{}, s.failed("checking devices", s.whyNot(ctx, &r))
 	}
 	p.Request = &r
-	accepted, err = s.combiner.accept(ctx, p)
+	var together *block
+	if r.Action == license.Assign && len(r.Devices) >= leastBlock {
+		if together, err = s.block(ctx, r.Account, r.Devices); err != nil {
+			return license.Accepted{}, s.failed("reading SIMs", err)
+		}
+	}
+	accepted, err = s.combiner.accept(ctx, p, together)
 	if errors.Is(err, errNotAll) {
 		// Which device is at fault is found out of the writer's time. Should
 		// nothing be wrong any more, one was held when it counted.
@@ -62,6 +68,9 @@ func (s *Store) whyNot(ctx context.Context, r *license.Request) error {
 // errNotAll says that some device could not be taken, and not yet which.
 var errNotAll = errors.New("not all devices can be taken")
 
+// errReplay says that a request was accepted before.
+var errReplay = errors.New("accepted before")
+
 // errApart says that of several requests one needs an answer of its own.
 var errApart = errors.New("not all requests can be accepted together")
 
@@ -71,14 +80,16 @@ type acceptance struct {
 	tx      *tx
 	account license.AccountName
 	params  []license.AcceptParams
-	taken   []taken // the devices of all, sorted by ICCID
+	block   *block        // of a request that is alone; may be nil
+	taken   []taken       // the devices of all, sorted by ICCID
+	closely []reservation // what reservePool has passed by
 }
 
 // acceptTogether accepts several requests, or none of them: errApart says that
 // one is not like the others, and anything else that is refused is of one of
 // them, which it does not tell.
-func acceptTogether(tx *tx, params []license.AcceptParams) ([]license.Accepted, error) {
-	a := acceptance{tx: tx, account: params[0].Request.Account, params: params}
+func acceptTogether(tx *tx, params []license.AcceptParams, b *block) ([]license.Accepted, error) {
+	a := acceptance{tx: tx, account: params[0].Request.Account, params: params, block: b}
 	for i := range params {
 		if params[i].IdempotencyKey == "" {
 			continue
@@ -89,19 +100,37 @@ func acceptTogether(tx *tx, params []license.AcceptParams) ([]license.Accepted, 
 			return a.replay(id)
 		}
 	}
-	if n, err := a.insertRequests(); err != nil {
-		return nil, err
-	} else if n < len(params) {
-		return a.replay(params[0].Request.ID)
-	}
-	if err := a.take(); err != nil {
+	if err := a.write(); err != nil {
 		return nil, err
 	}
-	accepted, err := a.createTasks()
-	if err != nil {
-		return nil, err
+	return a.accepted(), nil
+}
+
+// write writes the requests, the SIMs, the tasks and the reservations. Only what an
+// unassign takes hold of must be read before its tasks are written.
+func (a *acceptance) write() error {
+	assign, unassign := a.wanted()
+	a.taken = slices.Concat(assign, unassign)
+	assign, unassign = a.taken[:len(assign)], a.taken[len(assign):]
+	steps := []step{a.insertRequests()}
+	if len(unassign) > 0 {
+		if err := a.tx.together(steps...); err != nil {
+			return err
+		}
+		if err := a.takeForUnassign(unassign); err != nil {
+			return err
+		}
+		steps = steps[:0]
 	}
-	return accepted, a.reserve()
+	if len(assign) > 0 {
+		steps = append(steps, a.takeForAssign(assign))
+	}
+	a.place()
+	steps = append(steps, a.insertTasks()...)
+	if err := a.tx.together(append(steps, a.reserve()...)...); err != nil {
+		return err
+	}
+	return a.reserveClosely()
 }
 
 // replay is the answer to a request that was accepted before, as id.
@@ -121,8 +150,8 @@ const insertRequests = `INSERT INTO request (account, id, sku, action, time, app
 	ON CONFLICT (account, id) DO NOTHING
 	RETURNING 1`
 
-// insertRequests returns how many were not there before.
-func (a *acceptance) insertRequests() (int, error) {
+// insertRequests fails with errReplay where one was there before.
+func (a *acceptance) insertRequests() step {
 	n := len(a.params)
 	var id, sku, action, application, username, trace []string
 	at, total, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n)
@@ -135,7 +164,16 @@ func (a *acceptance) insertRequests() (int, error) {
 			leaseEnd[i] = micros(p.LeaseUntil)
 		}
 	}
-	return count(a.tx, insertRequests, string(a.account), list{id, sku, action, at, application, username, trace, total, leaseEnd})
+	return step{
+		text: insertRequests, row: unread,
+		args: []any{string(a.account), list{id, sku, action, at, application, username, trace, total, leaseEnd}},
+		check: func(inserted int64) error {
+			if inserted < int64(n) {
+				return errReplay
+			}
+			return nil
+		},
+	}
 }
 
 const insertKey = `INSERT INTO idempotency (account, application, operation, key, hash, request, time)
@@ -185,32 +223,28 @@ func (s *Store) Replay(ctx context.Context, account license.AccountName, applica
 type taken struct {
 	device  license.Device
 	request int    // its index
+	place   int    // in the request
 	prior   string // of an unassign: the request that assigned it
 }
 
-// take lays hold of the devices of all requests. SIMs are locked by ICCID.
-func (a *acceptance) take() error {
-	var assign, unassign []taken
+// wanted are the devices of all requests. SIMs are locked by ICCID.
+func (a *acceptance) wanted() (assign, unassign []taken) {
 	for i, p := range a.params {
+		of := &unassign
+		if p.Request.Action == license.Assign {
+			of = &assign
+		}
+		*of = slices.Grow(*of, len(p.Request.Devices))
 		for _, d := range p.Request.Devices {
-			if p.Request.Action == license.Assign {
-				assign = append(assign, taken{device: d, request: i})
-			} else {
-				unassign = append(unassign, taken{device: d, request: i})
-			}
+			*of = append(*of, taken{device: d, request: i})
 		}
 	}
 	byICCID := func(a, b taken) int { return cmp.Compare(a.device.ICCID, b.device.ICCID) }
-	slices.SortFunc(assign, byICCID)
-	slices.SortFunc(unassign, byICCID)
-	if err := a.takeForAssign(assign); err != nil {
-		return err
+	if len(a.params) > 1 { // those of one are in order
+		slices.SortFunc(assign, byICCID)
+		slices.SortFunc(unassign, byICCID)
 	}
-	if err := a.takeForUnassign(unassign); err != nil {
-		return err
-	}
-	a.taken = slices.Concat(assign, unassign)
-	return nil
+	return assign, unassign
 }
 
 // The SIMs are there: an update by key, as in settleTasks. What it might insert
@@ -221,32 +255,32 @@ const takeSIMs = `INSERT INTO sim (account, iccid, sku, request, imei, state, ge
 	WHERE sim.sku = '' AND sim.state = 'active' AND sim.generation = '4G'
 	RETURNING iccid, imei, mdn, number`
 
-// takeForAssign gives the SKU to each SIM, if all are free and eligible.
-func (a *acceptance) takeForAssign(want []taken) error {
-	if len(want) == 0 {
-		return nil
+// takeForAssign gives the SKU to each SIM, if all are free and eligible, and
+// completes the devices.
+func (a *acceptance) takeForAssign(want []taken) step {
+	if a.block != nil {
+		return a.takeBlock(want)
 	}
 	iccid, sku, request := make([]string, len(want)), make([]string, len(want)), make([]string, len(want))
 	for i, w := range want {
 		r := a.params[w.request].Request
 		iccid[i], sku[i], request[i] = string(w.device.ICCID), string(r.SKU), string(r.ID)
 	}
-	none := false
-	got, err := collect(a.tx, func(scan func(...any) error) (t taken, err error) {
-		var iccid, imei, mdn string
-		var number int64
-		err = scan(&iccid, &imei, &mdn, &number)
-		none = none || number == 0
-		t.device = license.Device{ICCID: license.ICCID(iccid), IMEI: license.IMEI(imei), MDN: license.MDN(mdn)}
-		return t, err
-	}, takeSIMs, string(a.account), list{iccid, sku, request})
-	if err == nil && none {
-		err = errNotAll
+	got := make([]taken, 0, len(want))
+	return step{
+		text: takeSIMs, args: []any{string(a.account), list{iccid, sku, request}},
+		row: func(scan func(...any) error) error {
+			var iccid, imei, mdn string
+			var number int64
+			err := scan(&iccid, &imei, &mdn, &number)
+			if err == nil && number == 0 {
+				err = errNotAll
+			}
+			got = append(got, taken{device: license.Device{ICCID: license.ICCID(iccid), IMEI: license.IMEI(imei), MDN: license.MDN(mdn)}})
+			return err
+		},
+		check: func(int64) error { return match(want, got) },
 	}
-	if err != nil {
-		return err
-	}
-	return match(want, got)
 }
 
 const lockSIMs = `SELECT iccid, imei, mdn, sku, request FROM sim
@@ -348,38 +382,90 @@ func pendingAmong(q querier, account license.AccountName, held []pair) ([]licens
 }
 
 // A task is leased, or due.
-const insertTasks = `INSERT INTO task (account, request, iccid, phase, carrier_due, lease_end, prior)
-	SELECT $1, request, iccid, 'carrier', NULLIF(carrier_due, 0), lease_end, prior
-	FROM {each $2 request TEXT, iccid TEXT, carrier_due BIGINT, lease_end BIGINT, prior TEXT}`
+const insertTasks = `INSERT INTO task (account, request, iccid, place, phase, carrier_due, lease_end, prior)
+	SELECT $1, request, iccid, place, 'carrier', NULLIF(carrier_due, 0), lease_end, prior
+	FROM {each $2 request TEXT, iccid TEXT, place BIGINT, carrier_due BIGINT, lease_end BIGINT, prior TEXT}`
 
-// createTasks writes a task for each device: as many of each request as there is
+// place gives each device its place in its request.
+func (a *acceptance) place() {
+	placed := make([]int, len(a.params))
+	for i := range a.taken {
+		t := &a.taken[i]
+		placed[t.request]++
+		t.place = placed[t.request]
+	}
+}
+
+// insertTasks writes a task for each device: as many of each request as there is
 // room for are born leased to the caller, the others are due at once.
-func (a *acceptance) createTasks() ([]license.Accepted, error) {
+func (a *acceptance) insertTasks() []step {
+	if len(a.params) == 1 && a.params[0].Request.Action == license.Assign {
+		return a.insertAlike()
+	}
 	n := len(a.taken)
-	request, iccid, prior := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
-	dueAt, leaseEnd := make([]int64, 0, n), make([]int64, 0, n)
+	request, iccid, prior := make([]string, n), make([]string, n), make([]string, n)
+	place, dueAt, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, t := range a.taken {
+		p := &a.params[t.request]
+		request[i], iccid[i], prior[i], place[i] = string(p.Request.ID), string(t.device.ICCID), t.prior, int64(t.place)
+		if t.place <= p.Room {
+			leaseEnd[i] = micros(p.LeaseUntil)
+		} else {
+			dueAt[i] = micros(p.Request.At)
+		}
+	}
+	return []step{{text: insertTasks, args: []any{string(a.account), list{request, iccid, place, dueAt, leaseEnd, prior}}}}
+}
+
+const insertTasksOf = `INSERT INTO task (account, request, iccid, place, phase, carrier_due, lease_end)
+	SELECT $1, $2, iccid, place, 'carrier', NULLIF(CAST($3 AS BIGINT), 0), $4 FROM {each $5 iccid TEXT, place BIGINT}`
+
+// insertAlike writes the tasks of the one request, an assign: what they have in
+// common travels once.
+func (a *acceptance) insertAlike() (steps []step) {
+	p, n := a.params[0], len(a.taken)
+	iccid, place := make([]string, n), make([]int64, n)
+	for i, t := range a.taken {
+		iccid[i], place[i] = string(t.device.ICCID), int64(t.place)
+	}
+	leased := min(max(p.Room, 0), n)
+	for _, part := range []struct {
+		from, to      int
+		due, leaseEnd int64
+	}{
+		{0, leased, 0, micros(p.LeaseUntil)},
+		{leased, n, micros(p.Request.At), 0},
+	} {
+		if part.from < part.to {
+			steps = append(steps, step{text: insertTasksOf, args: []any{
+				string(a.account), string(p.Request.ID), part.due, part.leaseEnd,
+				list{iccid[part.from:part.to], place[part.from:part.to]},
+			}})
+		}
+	}
+	return steps
+}
+
+// accepted are the requests with their tasks that were born leased.
+func (a *acceptance) accepted() []license.Accepted {
 	accepted := make([]license.Accepted, len(a.params))
 	for i, p := range a.params {
-		accepted[i] = license.Accepted{ID: p.Request.ID, Tasks: make([]license.Task, 0, min(max(p.Room, 0), len(p.Request.Devices)))}
+		leased := min(max(p.Room, 0), len(p.Request.Devices))
+		accepted[i] = license.Accepted{
+			ID: p.Request.ID, Tasks: make([]license.Task, 0, leased), More: leased < len(p.Request.Devices),
+		}
 	}
 	for _, t := range a.taken {
 		p, to := &a.params[t.request], &accepted[t.request]
 		r := p.Request
-		due, end := micros(r.At), int64(0)
-		if len(to.Tasks) < p.Room {
-			due, end = 0, micros(p.LeaseUntil)
+		if t.place <= p.Room {
 			to.Tasks = append(to.Tasks, license.Task{
 				Request: r.ID, Account: r.Account, SKU: r.SKU, Action: r.Action,
-				Device: t.device, At: r.At, Lease: 1, Until: p.LeaseUntil,
+				Device: t.device, At: r.At, Place: t.place, Of: len(r.Devices), Lease: 1, Until: p.LeaseUntil,
 			})
-		} else {
-			to.More = true
 		}
-		request, iccid, prior = append(request, string(r.ID)), append(iccid, string(t.device.ICCID)), append(prior, t.prior)
-		dueAt, leaseEnd = append(dueAt, due), append(leaseEnd, end)
 	}
-	_, err := a.tx.exec(insertTasks, string(a.account), list{request, iccid, dueAt, leaseEnd, prior})
-	return accepted, err
+	return accepted
 }
 
 // reservePool leaves what needs a closer look to reserveClosely: the pools of
@@ -396,7 +482,7 @@ const (
 )
 
 // reserve writes the lines of the ledger and moves the pools.
-func (a *acceptance) reserve() error {
+func (a *acceptance) reserve() (steps []step) {
 	var lines []posting
 	units := map[license.SKU]int{}
 	for _, p := range a.params {
@@ -405,34 +491,51 @@ func (a *acceptance) reserve() error {
 			units[r.SKU] += len(r.Devices)
 		}
 	}
-	if err := insertPostings(a.tx, a.account, lines); err != nil {
+	if len(lines) == 0 {
+		return nil
+	}
+	steps = append(steps, insertPostings(a.account, lines))
+	// Pools last: they are the rows everyone shares.
+	for _, sku := range slices.Sorted(maps.Keys(units)) {
+		steps = append(steps, step{
+			text: reservePool, args: []any{string(a.account), string(sku), units[sku]},
+			check: func(n int64) error {
+				if n == 0 {
+					a.closely = append(a.closely, reservation{sku, units[sku]})
+				}
+				return nil
+			},
+		})
+	}
+	return steps
+}
+
+// A reservation is so many units that a pool is to set aside.
+type reservation struct {
+	sku   license.SKU
+	units int
+}
+
+// reserveClosely moves the pools that reservePool has passed by: it holds the
+// requests against the policy, and sees whether a pool runs low.
+func (a *acceptance) reserveClosely() error {
+	if len(a.closely) == 0 {
+		return nil
+	}
+	if err := a.obey(); err != nil {
 		return err
 	}
-	// Pools last: they are the rows everyone shares.
-	obeyed := false
-	for _, sku := range slices.Sorted(maps.Keys(units)) {
-		n, err := a.tx.exec(reservePool, string(a.account), string(sku), units[sku])
-		if err == nil && n == 0 && !obeyed {
-			err, obeyed = a.obey(), true
+	for _, r := range a.closely {
+		pool, err := first(a.tx, scanPool, reserveClosely, string(a.account), string(r.sku), r.units)
+		if errors.Is(err, license.ErrNotFound) {
+			return license.ErrInsufficient
 		}
-		if err == nil && n == 0 {
-			err = a.reserveClosely(sku, units[sku])
+		if err == nil {
+			err = a.tx.alertIfLow(pool, int64(r.units), a.params[0].Request.At)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// reserveClosely moves a pool, and sees whether it runs low.
-func (a *acceptance) reserveClosely(sku license.SKU, units int) error {
-	pool, err := first(a.tx, scanPool, reserveClosely, string(a.account), string(sku), units)
-	if errors.Is(err, license.ErrNotFound) {
-		return license.ErrInsufficient
-	}
-	if err != nil {
-		return err
-	}
-	return a.tx.alertIfLow(pool, int64(units), a.params[0].Request.At)
 }

@@ -47,20 +47,21 @@ const (
 			WHERE account = $1 AND carrier_due <= $2
 			ORDER BY carrier_due LIMIT $4 {skip}) AS due WHERE true
 		ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, carrier_due = NULL, lease_end = excluded.lease_end
-		RETURNING request, iccid, lease, attempt, round, outcome, code, comment`
+		RETURNING request, iccid, place, lease, attempt, round, outcome, code, comment`
 	claimForListener = `INSERT INTO task (account, request, iccid, phase, lease_end)
 		SELECT account, request, iccid, phase, CAST($3 AS BIGINT) FROM (
 			SELECT account, request, iccid, phase FROM task
 			WHERE account = $1 AND listener_due <= $2
 			ORDER BY listener_due LIMIT $4 {skip}) AS due WHERE true
 		ON CONFLICT (account, request, iccid) DO UPDATE SET lease = task.lease + 1, listener_due = NULL, lease_end = excluded.lease_end
-		RETURNING request, iccid, lease, attempt, round, outcome, code, comment`
+		RETURNING request, iccid, place, lease, attempt, round, outcome, code, comment`
 )
 
 // claimed is a task that was claimed, in either phase.
 type claimed struct {
 	key            taskKey
 	lease          int64
+	place          int
 	attempt, round int
 	outcome        string
 	code, comment  string
@@ -73,7 +74,7 @@ const boundLeases = `UPDATE request SET lease_end = CASE WHEN lease_end <= $2 TH
 
 const (
 	selectDevices  = `SELECT iccid, imei, mdn FROM sim WHERE account = $1 AND iccid {any $2}`
-	selectRequests = `SELECT id, sku, action, time FROM request WHERE account = $1 AND id {any $2}`
+	selectRequests = `SELECT id, sku, action, time, total FROM request WHERE account = $1 AND id {any $2}`
 )
 
 // claimTasks leases due tasks of a phase and describes them, in the order of
@@ -85,7 +86,7 @@ func claimTasks[T any](ctx context.Context, s *Store, claim string, p license.Cl
 	err = s.write(ctx, p.Account, p.Limit, func(tx *tx) error {
 		list = nil
 		got, err := collect(tx, func(scan func(...any) error) (c claimed, err error) {
-			return c, scan(&c.key.request, &c.key.iccid, &c.lease, &c.attempt, &c.round, &c.outcome, &c.code, &c.comment)
+			return c, scan(&c.key.request, &c.key.iccid, &c.place, &c.lease, &c.attempt, &c.round, &c.outcome, &c.code, &c.comment)
 		}, claim, string(p.Account), micros(p.Now), micros(p.Until), p.Limit)
 		if err != nil || len(got) == 0 {
 			return err
@@ -104,7 +105,7 @@ func claimTasks[T any](ctx context.Context, s *Store, claim string, p license.Cl
 		list = make([]T, len(got))
 		for i, c := range got {
 			t := requests[c.key.request] // what the tasks of one request share
-			t.Device, t.Until, t.Lease, t.Attempt = devices[c.key.iccid], p.Until, c.lease, c.attempt
+			t.Device, t.Place, t.Until, t.Lease, t.Attempt = devices[c.key.iccid], c.place, p.Until, c.lease, c.attempt
 			list[i] = build(c, t)
 		}
 		return nil
@@ -142,7 +143,7 @@ func describe(q querier, account license.AccountName, got []claimed, ids []licen
 	_, err = collect(q, func(scan func(...any) error) (struct{}, error) {
 		t := license.Task{Account: account}
 		var at int64
-		err := scan(&t.Request, &t.SKU, &t.Action, &at)
+		err := scan(&t.Request, &t.SKU, &t.Action, &at, &t.Of)
 		t.At = fromMicros(at)
 		requests[t.Request] = t
 		return struct{}{}, err
@@ -162,7 +163,7 @@ func (s *Store) ClaimCallbacks(ctx context.Context, p license.ClaimParams) ([]li
 		return license.Callback{
 			Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
 			OK: c.outcome == license.Done.String(), Code: c.code, Comment: c.comment,
-			Attempt: c.attempt, Round: c.round, Lease: c.lease, Until: t.Until,
+			Attempt: c.attempt, Round: c.round, Place: c.place, Lease: c.lease, Until: t.Until,
 		}
 	})
 	return callbacks, s.failed("claiming callbacks", err)

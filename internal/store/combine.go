@@ -30,21 +30,26 @@ const (
 	combineMost = 100
 	// combineTotal bounds the devices of one shared transaction.
 	combineTotal = 500
-	// combineRunning is how many transactions of one account run at once, so
-	// that one is prepared while another is on its way to the disk.
-	combineRunning = 2
+	// gatherFor is the longest wait for others to come again.
+	gatherFor = time.Millisecond
 )
 
 // gathering is the small requests of one account.
 type gathering struct {
 	waiting []*waiter
-	running int // of those who run transactions, or have the turn to
+	running bool // somebody runs a transaction, or has the turn to
+	// expected is how many were about when the last transaction ended: those whose
+	// answer it was, and those who had come meanwhile.
+	expected int
+	ended    time.Time     // when it ended
+	gathered chan struct{} // closed when as many wait, if somebody waits for them; or nil
 }
 
 // A waiter is a request that somebody waits to see accepted.
 type waiter struct {
 	ctx      context.Context
 	params   license.AcceptParams
+	block    *block // its SIMs, if they are one
 	accepted license.Accepted
 	err      error
 	done     chan struct{} // closed when accepted or err is set
@@ -53,10 +58,10 @@ type waiter struct {
 
 // accept accepts one request, alone or in company. The error is errNotAll, or
 // as Accept's.
-func (c *combiner) accept(ctx context.Context, p license.AcceptParams) (license.Accepted, error) {
+func (c *combiner) accept(ctx context.Context, p license.AcceptParams, b *block) (license.Accepted, error) {
 	account := p.Request.Account
-	w := &waiter{ctx: ctx, params: p, done: make(chan struct{}), turn: make(chan struct{})}
-	if len(p.Request.Devices) > combineMost {
+	w := &waiter{ctx: ctx, params: p, block: b, done: make(chan struct{}), turn: make(chan struct{})}
+	if len(p.Request.Devices) > combineMost || b != nil {
 		c.settle(ctx, []*waiter{w})
 		return w.accepted, w.err
 	}
@@ -88,8 +93,12 @@ func (c *combiner) join(account license.AccountName, w *waiter) *gathering {
 		c.of[account] = g
 	}
 	g.waiting = append(g.waiting, w)
-	if g.running < combineRunning {
-		g.running++
+	if g.gathered != nil && len(g.waiting) >= g.expected {
+		close(g.gathered)
+		g.gathered = nil
+	}
+	if !g.running {
+		g.running = true
 		close(w.turn)
 	}
 	return g
@@ -122,13 +131,14 @@ func (c *combiner) handOn(account license.AccountName, g *gathering) {
 			return
 		}
 	}
-	if g.running--; g.running == 0 && len(g.waiting) == 0 {
+	if g.running = false; g.expected < 2 {
 		delete(c.of, account)
 	}
 }
 
 // run runs one transaction for those who wait, and hands the turn on.
 func (c *combiner) run(account license.AccountName, g *gathering) {
+	c.gather(g)
 	c.mu.Lock()
 	batch := g.take()
 	c.mu.Unlock()
@@ -137,7 +147,31 @@ func (c *combiner) run(account license.AccountName, g *gathering) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	g.expected, g.ended = len(batch)+len(g.waiting), time.Now()
 	c.handOn(account, g)
+}
+
+// gather waits a little for those who were just answered to come again, when there
+// were several: the first of them would else be alone in a transaction, which the
+// others then had to wait for.
+func (c *combiner) gather(g *gathering) {
+	c.mu.Lock()
+	if g.expected < 2 || len(g.waiting) >= g.expected || time.Since(g.ended) > 10*gatherFor {
+		c.mu.Unlock()
+		return
+	}
+	gathered := make(chan struct{})
+	g.gathered = gathered
+	c.mu.Unlock()
+	timer := time.NewTimer(gatherFor)
+	defer timer.Stop()
+	select {
+	case <-gathered:
+	case <-timer.C:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		g.gathered = nil
+	}
 }
 
 // take takes those who wait out of the gathering, as many as may share a
@@ -188,7 +222,7 @@ func (c *combiner) settle(ctx context.Context, batch []*waiter) {
 			w.finish(license.Accepted{}, err)
 		}
 	default:
-		if !errors.Is(err, errApart) && !errors.Is(err, errNotAll) && !errors.Is(err, license.ErrInsufficient) &&
+		if !errors.Is(err, errApart) && !errors.Is(err, errReplay) && !errors.Is(err, errNotAll) && !errors.Is(err, license.ErrInsufficient) &&
 			!errors.Is(err, license.ErrKeyReused) && !errors.Is(err, license.ErrPolicy) {
 			c.s.log.Warn("a batch of requests is accepted one by one", "requests", len(batch), "error", err)
 		}
@@ -227,8 +261,15 @@ func (c *combiner) transact(ctx context.Context, batch []*waiter) (accepted []li
 		weight += len(w.params.Request.Devices)
 	}
 	err = c.s.write(ctx, params[0].Request.Account, weight, func(tx *tx) (err error) {
-		accepted, err = acceptTogether(tx, params)
+		accepted, err = acceptTogether(tx, params, batch[0].block)
 		return err
 	})
+	if errors.Is(err, errReplay) && len(batch) == 1 {
+		accepted = []license.Accepted{{ID: params[0].Request.ID, Replay: true, More: true}}
+		err = nil
+		if c.s.dialect.confirm != "" {
+			err = c.s.write(ctx, params[0].Request.Account, 1, (*tx).confirm)
+		}
+	}
 	return accepted, err
 }

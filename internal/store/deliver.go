@@ -43,14 +43,10 @@ func (s *Store) FinishCallbacks(ctx context.Context, now time.Time, ends []licen
 	if len(ends) == 0 {
 		return nil
 	}
-	byAccount := map[license.AccountName][]license.Delivery{}
-	for _, d := range ends {
-		byAccount[d.Callback.Account] = append(byAccount[d.Callback.Account], d)
-	}
-	accounts := slices.Sorted(maps.Keys(byAccount))
-	err := s.write(ctx, accounts[0], len(ends), func(tx *tx) error {
+	accounts, parts := byAccount(ends, func(d *license.Delivery) license.AccountName { return d.Callback.Account })
+	err := s.trusting(ctx, accounts[0], len(ends), func(tx *tx, trust bool) error {
 		for _, account := range accounts {
-			if err := finishAccount(tx, account, now, byAccount[account]); err != nil {
+			if err := finishAccount(tx, account, now, parts[account], trust); err != nil {
 				return err
 			}
 		}
@@ -63,24 +59,54 @@ func deliveryKey(d *license.Delivery) taskKey {
 	return taskKey{d.Callback.Request, d.Callback.Device.ICCID}
 }
 
-func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []license.Delivery) error {
+func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []license.Delivery, trust bool) error {
 	given := inOrder(ends, deliveryKey, func(d *license.Delivery) int64 { return d.Callback.Lease })
-	rows := finishRows(given, now)
-	won, all := given, false
-	var err error
+	won := given
+	var steps []step
 	// Only of what ended do the counts of the request tell that its task was there.
-	if !slices.ContainsFunc(given, func(d *license.Delivery) bool { return d.Verdict == license.Again }) {
-		all, err = tx.all(finishTasks, rows, func() error { return countRequestEnds(tx, account, won) }, string(account))
-	}
-	if err == nil && !all {
-		if won, err = finishSome(tx, account, given, rows); err == nil {
-			err = countRequestEnds(tx, account, won)
+	if trust && !slices.ContainsFunc(given, func(d *license.Delivery) bool { return d.Verdict == license.Again }) {
+		steps = finishAll(tx, account, given, now)
+	} else {
+		var err error
+		if won, err = finishSome(tx, account, given, finishRows(given, now)); err != nil {
+			return err
 		}
 	}
-	if err != nil {
-		return err
+	steps = append(steps, countRequestEnds(account, won)...)
+	return tx.together(append(steps, insertFailures(account, won)...)...)
+}
+
+// finishRun does what finishTasks does to tasks that lie next to each other and
+// have ended.
+const finishRun = `UPDATE task SET phase = 'ended', listener_due = NULL, lease_end = 0, lease = lease + 1, attempt = attempt + $6,
+		status = $7, ended = $8, latency = {nth $10 place - $9}
+	WHERE account = $1 AND request = $2 AND iccid BETWEEN $3 AND $4 AND lease = $5 AND phase = 'listener'`
+
+// finishAll writes the ends of callbacks, none of which is sent again.
+func finishAll(tx *tx, account license.AccountName, given []*license.Delivery, now time.Time) (steps []step) {
+	runs, rest := runsOf(len(given), func(i int) bool {
+		a, b := given[i-1], given[i]
+		return a.Callback.Request == b.Callback.Request && a.Callback.Place > 0 && a.Callback.Place+1 == b.Callback.Place &&
+			a.Callback.Lease == b.Callback.Lease && a.Verdict == b.Verdict && a.Status == b.Status
+	})
+	for _, r := range runs {
+		d := given[r.from]
+		attempt := 1
+		if d.Verdict == license.Unsent {
+			attempt = 0
+		}
+		latency := make([]int64, r.to-r.from)
+		for i := range latency {
+			latency[i] = given[r.from+i].Latency.Microseconds()
+		}
+		steps = append(steps, whole(len(latency), finishRun, string(account), string(d.Callback.Request),
+			string(d.Callback.Device.ICCID), string(given[r.to-1].Callback.Device.ICCID), d.Callback.Lease,
+			attempt, d.Status, micros(now), d.Callback.Place-1, list{latency}))
 	}
-	return insertFailures(tx, account, won)
+	if len(rest) > 0 {
+		steps = append(steps, tx.all(finishTasks, finishRows(pick(given, rest), now), string(account)))
+	}
+	return steps
 }
 
 // finishSome writes the ends of those callbacks whose lease still stands, and
@@ -136,7 +162,7 @@ func finishRows(given []*license.Delivery, now time.Time) list {
 }
 
 // countRequestEnds counts the callbacks that ended in their requests' rows.
-func countRequestEnds(tx *tx, account license.AccountName, won []*license.Delivery) error {
+func countRequestEnds(account license.AccountName, won []*license.Delivery) []step {
 	ends := map[license.RequestID]int64{}
 	for _, d := range won {
 		if d.Verdict != license.Again {
@@ -151,12 +177,11 @@ func countRequestEnds(tx *tx, account license.AccountName, won []*license.Delive
 	for i, id := range ids {
 		n[i] = ends[id]
 	}
-	_, err := count(tx, countEnds, string(account), list{strs(ids), n})
-	return err
+	return []step{{text: countEnds, row: unread, args: []any{string(account), list{strs(ids), n}}}}
 }
 
 // insertFailures keeps the attempts that failed, of the tasks that were won.
-func insertFailures(tx *tx, account license.AccountName, won []*license.Delivery) error {
+func insertFailures(account license.AccountName, won []*license.Delivery) []step {
 	var request, iccid, answer []string
 	var round, number, at, status, latency []int64
 	for _, d := range won {
@@ -172,8 +197,9 @@ func insertFailures(tx *tx, account license.AccountName, won []*license.Delivery
 	if len(request) == 0 {
 		return nil
 	}
-	_, err := tx.exec(insertAttempts, string(account), list{request, iccid, round, number, at, status, latency, answer})
-	return err
+	return []step{{text: insertAttempts, args: []any{
+		string(account), list{request, iccid, round, number, at, status, latency, answer},
+	}}}
 }
 
 // How many bytes are kept of what others say.

@@ -29,6 +29,8 @@ type dialect struct {
 	// list is {each $n name TYPE, …}, the rows of a list by these names, and
 	// {any $n}, "is one of the values of a list".
 	list func(kind string, n int, columns [][]string) string
+	// nth is {nth $n index}, one number of a list of one column, counted from 1.
+	nth func(n, index string) string
 	// give makes a list the last arguments of a statement, until it is released.
 	give          func(l list) (args []any, release func())
 	skip          string // {skip}: pass over rows that another node has locked
@@ -50,6 +52,7 @@ type dialect struct {
 var sqliteDialect = dialect{
 	name:          "sqlite",
 	list:          virtual,
+	nth:           lookedUp,
 	give:          lend,
 	clustered:     "WITHOUT ROWID",
 	slowReturning: true,
@@ -76,6 +79,7 @@ func sqliteCode(err error) int {
 var postgresDialect = dialect{
 	name: "postgres",
 	list: arrays,
+	nth:  elementOf,
 	give: spread,
 	skip: "FOR UPDATE SKIP LOCKED",
 	wait: "FOR UPDATE",
@@ -141,6 +145,10 @@ func (d *dialect) replace(text string) string {
 		m := listToken.FindStringSubmatch(token)
 		n, _ := strconv.Atoi(m[2]) // it is digits
 		return d.list(m[1], n, columnDef.FindAllStringSubmatch(m[3], -1))
+	})
+	text = nthToken.ReplaceAllStringFunc(text, func(token string) string {
+		m := nthToken.FindStringSubmatch(token)
+		return d.nth(m[1], m[2])
 	})
 	return otherToken.ReplaceAllStringFunc(text, func(token string) string {
 		switch token {

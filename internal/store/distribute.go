@@ -33,6 +33,9 @@ var distributedTables = []distributedTable{
 	{"listener", "account"},
 	{"policy", "account"},
 	{"policy_day", "account"},
+	{"upstream", "account"},
+	{"upstream_task", "account"},
+	{"strange_outcome", "account"},
 	{"sim_owner", "iccid"},
 }
 

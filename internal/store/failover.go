@@ -99,11 +99,16 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 func openConns(config *pgx.ConnConfig, conns int, limit time.Duration, bounded bool, era *atomic.Uint64) *sql.DB {
 	config = config.Copy()
 	if bounded {
-		for name, value := range map[string]time.Duration{
-			"statement_timeout": statementTimeout, "idle_in_transaction_session_timeout": idleTimeout,
+		for name, value := range map[string]string{
+			"statement_timeout":                   milliseconds(statementTimeout),
+			"idle_in_transaction_session_timeout": milliseconds(idleTimeout),
+			// Every short statement has an index and one right plan, which no
+			// statistics, stale or missing, should talk the planner out of, nor make
+			// it think of anew.
+			"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan",
 		} {
 			if config.RuntimeParams[name] == "" {
-				config.RuntimeParams[name] = milliseconds(value)
+				config.RuntimeParams[name] = value
 			}
 		}
 	}
@@ -153,8 +158,9 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 type conn struct {
 	*stdlib.Conn
 
-	from *connector
-	era  uint64
+	from  *connector
+	era   uint64
+	begin string // the transaction that is promised and not begun
 }
 
 // judge says what err means: whether the server kept silent too long in ctx,
@@ -189,19 +195,51 @@ func (c *conn) ResetSession(caller context.Context) error {
 func (c *conn) ExecContext(caller context.Context, text string, args []driver.NamedValue) (driver.Result, error) {
 	ctx, cancel := context.WithTimeout(caller, c.from.limit)
 	defer cancel()
+	if err := c.open(ctx); err != nil {
+		return nil, c.judge(caller, ctx, err)
+	}
 	result, err := c.Conn.ExecContext(ctx, text, args)
 	return result, c.judge(caller, ctx, err)
 }
 
 func (c *conn) QueryContext(caller context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
 	ctx, cancel := context.WithTimeout(caller, c.from.limit)
-	inner, err := c.Conn.QueryContext(ctx, text, args)
+	var inner driver.Rows
+	err := c.open(ctx)
+	if err == nil {
+		inner, err = c.Conn.QueryContext(ctx, text, args)
+	}
 	if err != nil {
 		err = c.judge(caller, ctx, err)
 		cancel()
 		return nil, err
 	}
 	return &answer{Rows: inner, conn: c, caller: caller, ctx: ctx, cancel: cancel}, nil
+}
+
+// together sends what is queued, and has the answers read.
+func (c *conn) together(caller context.Context, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	ctx, cancel := context.WithTimeout(caller, c.from.limit)
+	defer cancel()
+	batch, begun := &pgx.Batch{}, c.begin == ""
+	if !begun {
+		batch.Queue(c.begin)
+		c.begin = ""
+	}
+	queue(batch)
+	results := c.Conn.Conn().SendBatch(ctx, batch)
+	var err error
+	if !begun {
+		_, err = results.Exec()
+	}
+	if err == nil {
+		err = read(results)
+	}
+	// What follows a failure fails as well.
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	return c.judge(caller, ctx, err)
 }
 
 // An answer is the rows of a query, within its time.
@@ -230,24 +268,48 @@ func (c *conn) BeginTx(caller context.Context, o driver.TxOptions) (driver.Tx, e
 	if c.Conn.Conn().IsClosed() {
 		return nil, driver.ErrBadConn
 	}
-	ctx, cancel := context.WithTimeout(caller, c.from.limit)
-	defer cancel()
-	var options pgx.TxOptions
+	c.begin = "begin"
 	if o.ReadOnly {
-		options = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+		c.begin = "begin isolation level repeatable read read only"
 	}
-	t, err := c.Conn.Conn().BeginTx(ctx, options)
-	if err != nil {
-		return nil, c.judge(caller, ctx, err)
+	return &transaction{conn: c, caller: caller}, nil
+}
+
+// open begins the transaction that BeginTx promised, before its first statement.
+// together sends the two at once.
+func (c *conn) open(ctx context.Context) error {
+	if c.begin == "" {
+		return nil
 	}
-	return &transaction{conn: c, inner: t, caller: caller}, nil
+	begin := c.begin
+	c.begin = ""
+	_, err := c.Conn.Conn().Exec(ctx, begin)
+	return err
 }
 
 // A transaction is as database/sql ends it.
 type transaction struct {
 	conn   *conn
-	inner  pgx.Tx
 	caller context.Context
+}
+
+// end commits or rolls back, unless nothing was begun. A connection that fails to
+// is of no more use.
+func (t *transaction) end(ctx context.Context, how string) error {
+	if t.conn.begin != "" {
+		t.conn.begin = ""
+		return nil
+	}
+	c := t.conn.Conn.Conn()
+	tag, err := c.Exec(ctx, how)
+	if err != nil {
+		_ = c.Close(ctx) // err says what went wrong
+		return err
+	}
+	if how == "commit" && tag.String() == "ROLLBACK" {
+		return pgx.ErrTxCommitRollback
+	}
+	return nil
 }
 
 // Commit waits as long as the caller's time limit allows, even when the caller
@@ -259,9 +321,9 @@ func (t *transaction) Commit() error {
 		ctx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
-	said := t.inner.Conn().PgConn().CustomData()
+	said := t.conn.Conn.Conn().PgConn().CustomData()
 	delete(said, warningKey)
-	err := t.inner.Commit(ctx)
+	err := t.end(ctx, "commit")
 	if warning, ok := said[warningKey].(string); ok && err == nil {
 		return fmt.Errorf("%w: %s", errUnknown, warning)
 	}
@@ -271,7 +333,7 @@ func (t *transaction) Commit() error {
 func (t *transaction) Rollback() error {
 	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
 	defer cancel()
-	return t.inner.Rollback(ctx)
+	return t.end(ctx, "rollback")
 }
 
 // warningKey is where a connection keeps the last warning it was sent.

@@ -162,7 +162,7 @@ func TestLifeOfALicense(t *testing.T) {
 		}
 		want := license.Task{
 			Request: assign, Account: storetest.Account, SKU: sku, Action: license.Assign,
-			Device: b.sims[0].Device, At: b.now, Lease: 2, Until: b.now.Add(20 * time.Second),
+			Device: b.sims[0].Device, At: b.now, Place: 1, Of: 4, Lease: 2, Until: b.now.Add(20 * time.Second),
 		}
 		if diff := cmp.Diff(want, tasks[0]); diff != "" {
 			t.Errorf("the first task (-want +got):\n%s", diff)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -14,8 +15,8 @@ import (
 )
 
 // A list is rows that a statement is given as a table, column by column: what
-// {each} and {any} stand for. It is the last parameter of its statement, and
-// the only one. A column is a []string or a []int64, and all are of one length.
+// {each}, {any} and {nth} stand for. It is the last parameter of its statement,
+// and the only one. A column is a []string or a []int64, and all are of one length.
 //
 // PostgreSQL gets an array for each column. SQLite has no arrays: it reads the
 // columns where they are, through a virtual table. A JSON text, which both could
@@ -68,6 +69,7 @@ const maxColumns = 12
 var (
 	listToken = regexp.MustCompile(`\{(each|any) \$(\d+)((?:\s+\w+ (?:TEXT|BIGINT),?)*)\}`)
 	columnDef = regexp.MustCompile(`(\w+) (TEXT|BIGINT)`)
+	nthToken  = regexp.MustCompile(`\{nth \$(\d+) ([^}]+)\}`)
 )
 
 // arrays are PostgreSQL's words for a list whose first column is parameter n.
@@ -95,6 +97,14 @@ func virtual(kind string, n int, columns [][]string) string {
 	return fmt.Sprintf("(SELECT %s FROM list($%d)) AS each", strings.Join(values, ", "), n)
 }
 
+// elementOf is PostgreSQL's word for one number of a list of one column.
+func elementOf(n, index string) string {
+	return fmt.Sprintf("(CAST($%s AS BIGINT[]))[%s]", n, index)
+}
+
+// lookedUp is SQLite's.
+func lookedUp(n, index string) string { return fmt.Sprintf("nth($%s, %s)", n, index) }
+
 // spread gives PostgreSQL an array for each column.
 func spread(l list) (args []any, release func()) { return l, func() {} }
 
@@ -116,8 +126,20 @@ var lent struct {
 // since the driver never forgets one.
 var sqliteDriver = sync.OnceValues(func() (*sqlite.Driver, error) {
 	d := &sqlite.Driver{}
-	return d, d.RegisterModule("list", listModule{})
+	return d, errors.Join(d.RegisterModule("list", listModule{}), d.RegisterScalarFunction("nth", 2, nth))
 })
+
+// nth is a number of the list that was lent under the first argument, counted
+// from 1 as PostgreSQL does; NULL where there is none.
+func nth(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+	if l, ok := lent.lists.Load(args[0]); ok {
+		column, _ := l.(list)[0].([]int64)
+		if i, ok := args[1].(int64); ok && i >= 1 && i <= int64(len(column)) {
+			return column[i-1], nil
+		}
+	}
+	return nil, nil
+}
 
 // sqliteConnector makes connections with the virtual table.
 type sqliteConnector struct {

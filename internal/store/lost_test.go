@@ -139,6 +139,14 @@ func TestLostCommit(t *testing.T) {
 			}
 			b.wantPool(license.SKUFlexible, 0, 3)
 		})
+		losing("settle late", func(t *testing.T) {
+			id := b.accept(license.Assign, license.SKUFlexible, b.sims[3])
+			p := license.LateParams{Account: storetest.Account, Now: b.now, Outcomes: []license.LateOutcome{lateOutcome(id, b.sims[3], license.Refused)}}
+			if settled, err := s.SettleLate(t.Context(), p); err != nil || settled.Results[0] != license.LateRepeated {
+				t.Errorf("SettleLate: %+v, %v; want it repeated", settled, err)
+			}
+			b.wantPool(license.SKUFlexible, 0, 3)
+		})
 		calls := b.claimCallbacks(1)
 		losing("finish", func(t *testing.T) {
 			err := s.FinishCallbacks(t.Context(), b.now, []license.Delivery{{Callback: calls[0], Verdict: license.Again, Status: 500, At: b.now, Due: b.now}})
@@ -165,11 +173,17 @@ func TestImportLosesItsConnection(t *testing.T) {
 		b := newBench(t, db.Open(t), storetest.Fixture{SIMs: -1})
 		raw := db.SQL(t)
 		_, err := b.s.Import(t.Context(), func(yield func(license.SIM, error) bool) {
+			const more = 5000 // than are kept before the first statement
+			for i := range more {
+				if !yield(storetest.SIM(storetest.Account, i), nil) {
+					return
+				}
+			}
 			_, err := raw.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'`)
 			if err != nil {
 				t.Error(err)
 			}
-			yield(storetest.SIM(storetest.Account, 1), nil)
+			yield(storetest.SIM(storetest.Account, more), nil)
 		}, b.now, nil)
 		var unavailable *license.UnavailableError
 		var conflict *store.ConflictError

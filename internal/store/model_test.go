@@ -48,6 +48,7 @@ func TestModel(t *testing.T) {
 				"repeat":   m.repeat,
 				"claim":    m.claimSome,
 				"settle":   m.settleSome,
+				"late":     m.settleLate,
 				"lose":     m.loseWorker,
 				"return":   m.endWorker,
 				"deliver":  m.deliver,
@@ -193,13 +194,37 @@ func (m *machine) apply(list []license.Outcome) {
 		if settled.Counted == 0 || o.Verdict != license.Done && o.Verdict != license.Refused {
 			continue
 		}
-		id := o.Task.Device.ICCID
-		have := m.model[id]
-		switch assign := o.Task.Action == license.Assign; {
-		case assign == (o.Verdict == license.Done): // assigned, or the unassign refused
-			m.model[id] = modelSIM{sku: have.sku}
-		default:
-			delete(m.model, id)
+		m.end(o.Task, o.Verdict)
+	}
+}
+
+// end changes the model by an outcome that counted.
+func (m *machine) end(task license.Task, v license.Verdict) {
+	id := task.Device.ICCID
+	switch assign := task.Action == license.Assign; {
+	case assign == (v == license.Done): // assigned, or the unassign refused
+		m.model[id] = modelSIM{sku: m.model[id].sku}
+	default:
+		delete(m.model, id)
+	}
+}
+
+// settleLate has the carrier bring outcomes by itself of what workers hold, or held.
+func (m *machine) settleLate(rt *rapid.T) {
+	if len(m.held) == 0 {
+		rt.Skip()
+	}
+	for _, task := range m.held[:rapid.IntRange(1, len(m.held)).Draw(rt, "count")] {
+		o := license.LateOutcome{
+			Request: task.Request, ICCID: task.Device.ICCID,
+			Verdict: rapid.SampledFrom([]license.Verdict{license.Done, license.Refused}).Draw(rt, "verdict"),
+		}
+		switch r := m.late(o)[0]; r {
+		case license.LateSettled:
+			m.end(task, o.Verdict)
+		case license.LateRepeated, license.LateContradicts:
+		case license.LateUnknown, license.LateEnded:
+			rt.Fatalf("a late outcome of %s is %v", task.Key(), r)
 		}
 	}
 }

@@ -34,6 +34,8 @@ const (
 	purgeTasks    = `DELETE FROM task WHERE account = $1 AND phase = 'ended' AND ended < $2 AND request {any $3}`
 	tasksLeft     = `SELECT 1 FROM task WHERE account = $1 AND request {any $2} LIMIT 1`
 	purgeAttempts = `DELETE FROM attempt WHERE account = $1 AND request {any $2}`
+	purgeSent     = `DELETE FROM upstream_task WHERE account = $1 AND request {any $2}`
+	purgeUpstream = `DELETE FROM upstream WHERE account = $1 AND request {any $2}`
 	markPurged    = `UPDATE request SET purged = $2 WHERE account = $1 AND id {any $3}`
 	purgeKeys     = `DELETE FROM idempotency WHERE account = $1 AND time < $2`
 	purgeSessions = `DELETE FROM session WHERE used < $1`
@@ -41,9 +43,10 @@ const (
 )
 
 // Purge deletes what is kept no longer: the tasks and attempts of requests that
-// ended before the retention, old idempotency keys, sessions and failures. The
-// requests, the postings and what SIMs hold stay. It returns the number of rows
-// it deleted and may be run by several nodes at once.
+// ended before the retention, with what was sent upstream for them, and strange
+// outcomes, idempotency keys, sessions and failures that are old. The requests,
+// the postings and what SIMs hold stay. It returns the number of rows it deleted
+// and may be run by several nodes at once.
 func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duration) (deleted int, err error) {
 	accounts, err := s.Accounts(ctx)
 	if err != nil {
@@ -78,8 +81,10 @@ func (s *Store) purgeAccount(ctx context.Context, account license.AccountName, n
 		if _, err := tx.exec(purgeDays, string(account), micros(license.Day(now).Add(-24*time.Hour))); err != nil {
 			return err
 		}
-		_, err := tx.exec(purgeKeys, string(account), micros(now.Add(-keepIdempotency)))
-		return err
+		if _, err := tx.exec(purgeKeys, string(account), micros(now.Add(-keepIdempotency))); err != nil {
+			return err
+		}
+		return purgeStrangeOutcomes(tx, account, before)
 	})
 	e := s.entry("work.purge", account, "")
 	for err == nil {
@@ -133,6 +138,13 @@ func (s *Store) purgeRequests(ctx context.Context, e entry, ids []license.Reques
 			return err
 		}
 		deleted = int(tasks + attempts)
+		for _, text := range []string{purgeSent, purgeUpstream} {
+			n, err := tx.exec(text, string(account), list)
+			if err != nil {
+				return err
+			}
+			deleted += int(n)
+		}
 		if _, err = tx.exec(markPurged, string(account), micros(now), list); err != nil {
 			return err
 		}

@@ -155,7 +155,7 @@ func TestRacingClaims(t *testing.T) {
 }
 
 // TestStorm has several nodes do everything at once on few SIMs: accept, claim,
-// settle, send and purge, some of it late or twice. Whatever happens, nothing
+// settle, by the carrier's own word too, send and purge, some of it late or twice. Whatever happens, nothing
 // fails but by the rules, and the ledger agrees with itself.
 func TestStorm(t *testing.T) {
 	for _, e := range storetest.Engines(t) {
@@ -197,7 +197,7 @@ func (n *node) step() {
 	now := n.now()
 	claim := license.ClaimParams{Account: storetest.Account, Now: now, Until: now.Add(20 * time.Second), Limit: 5}
 	var err error
-	switch n.rand.IntN(8) {
+	switch n.rand.IntN(9) {
 	case 0, 1:
 		err = n.request(license.Assign, now)
 	case 2:
@@ -230,6 +230,13 @@ func (n *node) step() {
 			_, err = n.s.Purge(n.t.Context(), now, time.Minute)
 		}
 		n.calls = n.calls[:n.rand.IntN(len(n.calls)+1)]
+	case 8:
+		var words []license.LateOutcome
+		for _, task := range n.tasks {
+			v := []license.Verdict{license.Done, license.Refused}[n.rand.IntN(2)]
+			words = append(words, license.LateOutcome{Request: task.Request, ICCID: task.Device.ICCID, Verdict: v})
+		}
+		_, err = n.s.SettleLate(n.t.Context(), license.LateParams{Account: storetest.Account, Now: now, Outcomes: words})
 	}
 	if err != nil {
 		n.t.Errorf("a step of a node: %v", err)

@@ -47,7 +47,7 @@ func fill(conn *sql.Conn, path string) error {
 		if err != nil {
 			return fmt.Errorf("reading the snapshot: %w", err)
 		}
-		return whole(backup)
+		return copyAll(backup)
 	})
 }
 
@@ -89,14 +89,14 @@ func (s *Store) pour(ctx context.Context, path string) (err error) {
 		if err != nil {
 			return err
 		}
-		return whole(backup)
+		return copyAll(backup)
 	})
 }
 
 var errNoCopies = errors.New("the SQLite driver cannot copy databases")
 
-// whole copies all there is.
-func whole(backup *sqlite.Backup) (err error) {
+// copyAll copies all there is.
+func copyAll(backup *sqlite.Backup) (err error) {
 	defer func() { err = errors.Join(err, backup.Finish()) }()
 	const all = -1
 	_, err = backup.Step(all)

@@ -34,10 +34,7 @@ const insertPosting = `INSERT INTO posting (account, request, number, sku, kind,
 	SELECT $1, request, number, sku, kind, units, time
 	FROM {each $2 request TEXT, number BIGINT, sku TEXT, kind TEXT, units BIGINT, time BIGINT}`
 
-func insertPostings(tx *tx, account license.AccountName, lines []posting) error {
-	if len(lines) == 0 {
-		return nil
-	}
+func insertPostings(account license.AccountName, lines []posting) step {
 	n := len(lines)
 	request, sku, kind := make([]string, n), make([]string, n), make([]string, n)
 	number, units, at := make([]int64, n), make([]int64, n), make([]int64, n)
@@ -45,8 +42,7 @@ func insertPostings(tx *tx, account license.AccountName, lines []posting) error 
 		request[i], sku[i], kind[i] = string(l.request), string(l.sku), l.kind
 		number[i], units[i], at[i] = l.number, int64(l.units), micros(l.at)
 	}
-	_, err := tx.exec(insertPosting, string(account), list{request, number, sku, kind, units, at})
-	return err
+	return step{text: insertPosting, args: []any{string(account), list{request, number, sku, kind, units, at}}}
 }
 
 // SettleTasks writes down what the carrier said: licenses are posted, voided or
@@ -62,16 +58,12 @@ func (s *Store) settleWith(ctx context.Context, p license.SettleParams, also fun
 	if len(p.Outcomes) == 0 {
 		return license.Settled{}, nil
 	}
-	byAccount := map[license.AccountName][]license.Outcome{}
-	for _, o := range p.Outcomes {
-		byAccount[o.Task.Account] = append(byAccount[o.Task.Account], o)
-	}
-	// One order of accounts for all nodes, so that they cannot deadlock.
-	accounts := slices.Sorted(maps.Keys(byAccount))
-	err = s.write(ctx, accounts[0], len(p.Outcomes), func(tx *tx) error {
+	accounts, parts := byAccount(p.Outcomes, func(o *license.Outcome) license.AccountName { return o.Task.Account })
+	err = s.trusting(ctx, accounts[0], len(p.Outcomes), func(tx *tx, trust bool) error {
 		settled = license.Settled{}
 		for _, account := range accounts {
-			st := newSettlement(tx, p, account, byAccount[account])
+			st := newSettlement(tx, p, account, parts[account])
+			st.trust = trust
 			if err := st.run(&settled); err != nil {
 				return err
 			}
@@ -89,6 +81,7 @@ type settlement struct {
 	tx      *tx
 	p       license.SettleParams
 	account license.AccountName
+	trust   bool               // that all leases stand
 	given   []*license.Outcome // one for each task, in the order of their keys
 	won     []wonTask          // those whose lease still stood, in the same order
 }
@@ -158,10 +151,8 @@ func (st *settlement) run(settled *license.Settled) error {
 	if err := st.sims(); err != nil {
 		return err
 	}
-	if err := insertPostings(st.tx, st.account, lines); err != nil {
-		return err
-	}
 	settled.Counted += len(st.won)
+	settled.Callbacks = slices.Grow(settled.Callbacks, len(st.won))
 	for i := range st.won {
 		switch w := &st.won[i]; {
 		case w.phase != license.PhaseListener:
@@ -171,7 +162,7 @@ func (st *settlement) run(settled *license.Settled) error {
 			settled.Callbacks = append(settled.Callbacks, w.callback())
 		}
 	}
-	return st.pools(lines)
+	return st.book(lines)
 }
 
 // settle writes the tasks and counts them in their requests.
@@ -180,31 +171,21 @@ func (st *settlement) settle() (lines []posting, err error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := st.rows(moves)
-	if !slices.ContainsFunc(st.given, needsAnswer) {
-		all, err := st.tx.all(settleTasks, rows, func() (err error) {
-			st.won = st.won[:0]
-			for i, o := range st.given {
-				st.won = append(st.won, wonTask{Outcome: o, move: moves[i], lease: o.Task.Lease + 1})
-			}
-			lines, err = st.requests()
-			return err
-		}, string(st.account), micros(st.p.Now))
-		if all || err != nil {
-			return lines, err
-		}
-	}
-	if err := st.tasks(moves, rows); err != nil {
+	var steps []step
+	if st.trust && !slices.ContainsFunc(st.given, needsAnswer) {
+		steps = st.all(moves)
+	} else if err := st.tasks(moves); err != nil {
 		return nil, err
 	}
-	return st.requests()
+	return lines, st.tx.together(append(steps, st.requests(&lines)...)...)
 }
 
 func (w *wonTask) callback() license.Callback {
 	t := w.Task
 	return license.Callback{
 		Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
-		OK: w.Verdict == license.Done, Code: clean(w.Code, maxCode), Comment: clean(w.Comment, maxComment), Lease: w.lease, Until: w.until,
+		OK: w.Verdict == license.Done, Code: clean(w.Code, maxCode), Comment: clean(w.Comment, maxComment),
+		Place: t.Place, Lease: w.lease, Until: w.until,
 	}
 }
 
@@ -243,7 +224,11 @@ func removeInserted(tx *tx, account license.AccountName, keys []taskKey) error {
 
 // moves says where each outcome takes its task.
 func (st *settlement) moves() ([]move, error) {
-	listeners, err := first(st.tx, one[int64], hasListener, string(st.account), license.CarrierService)
+	var listeners int64
+	err := st.tx.together(step{
+		text: hasListener, args: []any{string(st.account), license.CarrierService},
+		row: func(scan func(...any) error) error { return scan(&listeners) },
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -290,12 +275,12 @@ func needsAnswer(o *license.Outcome) bool {
 }
 
 // rows is the list of settleTasks.
-func (st *settlement) rows(moves []move) list {
-	n := len(st.given)
+func (st *settlement) rows(given []*license.Outcome, moves []move) list {
+	n := len(given)
 	request, iccid, phase := make([]string, n), make([]string, n), make([]string, n)
 	outcome, code, comment := make([]string, n), make([]string, n), make([]string, n)
 	lease, carrierDue, listenerDue, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
-	for i, o := range st.given {
+	for i, o := range given {
 		m := &moves[i]
 		request[i], iccid[i], lease[i] = string(o.Task.Request), string(o.Task.Device.ICCID), o.Task.Lease
 		phase[i], leaseEnd[i] = string(m.phase), micros(m.until)
@@ -313,7 +298,7 @@ func (st *settlement) rows(moves []move) list {
 }
 
 // tasks moves the tasks on, and learns which outcomes count.
-func (st *settlement) tasks(moves []move, rows list) (err error) {
+func (st *settlement) tasks(moves []move) (err error) {
 	var inserted []taskKey
 	next := 0
 	st.won, err = collect(st.tx, func(scan func(...any) error) (w wonTask, err error) {
@@ -329,7 +314,7 @@ func (st *settlement) tasks(moves []move, rows list) (err error) {
 			inserted = append(inserted, key)
 		}
 		return w, nil
-	}, settleTasks, string(st.account), micros(st.p.Now), rows)
+	}, settleTasks, string(st.account), micros(st.p.Now), st.rows(st.given, moves))
 	if err != nil {
 		return err
 	}
@@ -359,7 +344,7 @@ const countSettled = `INSERT INTO request (account, id, sku, action, time, total
 
 // requests counts the devices whose outcome is known in their requests' rows, and
 // makes the lines of the ledger for them.
-func (st *settlement) requests() (lines []posting, err error) {
+func (st *settlement) requests(lines *[]posting) []step {
 	var ids []string
 	var done, failed, postings, ended, leaseEnd []int64
 	var own [][]posting // lines of each
@@ -389,14 +374,14 @@ func (st *settlement) requests() (lines []posting, err error) {
 		ended, leaseEnd = append(ended, e), append(leaseEnd, end)
 	}
 	if len(ids) == 0 {
-		return nil, nil
+		return nil
 	}
 	next := 0
-	_, err = collect(st.tx, func(scan func(...any) error) (struct{}, error) {
+	row := func(scan func(...any) error) error {
 		var id string
 		var last int64
 		if err := scan(&id, &last); err != nil {
-			return struct{}{}, err
+			return err
 		}
 		i := next
 		if i >= len(ids) || ids[i] != id {
@@ -406,10 +391,10 @@ func (st *settlement) requests() (lines []posting, err error) {
 		for k := range own[i] {
 			own[i][k].number = last - int64(len(own[i])-1-k)
 		}
-		lines = append(lines, own[i]...)
-		return struct{}{}, nil
-	}, countSettled, string(st.account), list{ids, done, failed, postings, ended, leaseEnd})
-	return lines, err
+		*lines = append(*lines, own[i]...)
+		return nil
+	}
+	return []step{{text: countSettled, row: row, args: []any{string(st.account), list{ids, done, failed, postings, ended, leaseEnd}}}}
 }
 
 // ledgerLines is what the ends of some devices of one request mean for the
@@ -465,8 +450,11 @@ func (st *settlement) sims() error {
 const movePool = `UPDATE pool SET reserved = reserved + $3, assigned = assigned + $4
 	WHERE account = $1 AND sku = $2`
 
-// pools moves the balances by what the lines of the ledger say.
-func (st *settlement) pools(lines []posting) error {
+// book writes the lines of the ledger, and moves the balances by what they say.
+func (st *settlement) book(lines []posting) error {
+	if len(lines) == 0 {
+		return nil
+	}
 	type move struct{ reserved, assigned int }
 	moves := map[license.SKU]move{}
 	for _, l := range lines {
@@ -482,11 +470,10 @@ func (st *settlement) pools(lines []posting) error {
 		}
 		moves[l.sku] = m
 	}
+	steps := []step{insertPostings(st.account, lines)}
 	for _, sku := range slices.Sorted(maps.Keys(moves)) {
 		m := moves[sku]
-		if _, err := st.tx.exec(movePool, string(st.account), string(sku), m.reserved, m.assigned); err != nil {
-			return err
-		}
+		steps = append(steps, step{text: movePool, args: []any{string(st.account), string(sku), m.reserved, m.assigned}})
 	}
-	return nil
+	return st.tx.together(steps...)
 }

@@ -79,6 +79,7 @@ var mayScan = map[string]bool{
 	"countEnded":            true, // the tasks of a request with a lease that was left behind
 	"takeBack":              true, // the same
 	"nextLeaseEnd":          true, // the same
+	"settleWhole":           true, // all tasks of requests that the batch holds whole
 	"selectStuck":           true, // an operator's list
 	"selectOperators":       true, // the same, and there are few
 	"callbacksOfSome":       true, // the same: all tasks of some requests, 5,000 at most
@@ -140,7 +141,7 @@ func highestParameter(text string) (highest int) {
 }
 
 // tables that grow, by the names and aliases that plans give them.
-var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|operator|audit|alert|operator_session)`
+var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|upstream|upstream_task|operator|audit|alert|operator_session)`
 
 var (
 	scans = regexp.MustCompile(`^SCAN ` + growing + `\b`)

@@ -38,9 +38,10 @@ func (s *Store) StuckTasks(ctx context.Context, account license.AccountName) ([]
 
 // ResolveStuck decides a stuck task by an operator's word: license.Done posts
 // (or releases) its license, license.Refused voids it (or leaves it assigned),
-// and license.Retry has the carrier asked again, at once. The reason is what
-// the listener is told of a refusal. It fails with license.ErrNotFound when the
-// task is not stuck, or no longer as it was listed.
+// and license.Retry has the carrier asked again, at once; where that is an
+// upstream, it is sent again what it may have done before. The reason is what the
+// listener is told of a refusal. It fails with license.ErrNotFound when the task
+// is not stuck, or no longer as it was listed.
 func (s *Store) ResolveStuck(ctx context.Context, t StuckTask, verdict license.Verdict, reason string, now time.Time) error {
 	if verdict != license.Done && verdict != license.Refused && verdict != license.Retry {
 		return fmt.Errorf("resolving a stuck task: %v is no decision", verdict)
@@ -58,6 +59,9 @@ func (s *Store) ResolveStuck(ctx context.Context, t StuckTask, verdict license.V
 	})
 	if err == nil && settled.Counted == 0 {
 		err = fmt.Errorf("stuck task %s: %w", t.Key(), license.ErrNotFound)
+	}
+	if err == nil && verdict == license.Retry {
+		err = s.failed("having an upstream asked again", s.forgetUpstream(ctx, t.Task))
 	}
 	return err
 }

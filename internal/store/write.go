@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/simlatch/simlatch/internal/license"
 )
@@ -20,7 +21,8 @@ type tx struct {
 	dialect *dialect
 	run     func(text string, args []any) (sql.Result, error)
 	rows    func(text string, args []any) (*sql.Rows, error)
-	broken  error // the error that ended the transaction
+	send    func([]step) error // sends several statements at once; nil on SQLite, where nothing is sent
+	broken  error              // the error that ended the transaction
 }
 
 // exec runs a statement and returns the number of rows it changed.
@@ -37,40 +39,47 @@ func (t *tx) exec(text string, args ...any) (int64, error) {
 	return result.RowsAffected()
 }
 
-// all runs an update by key of all rows of a list, and then, which may tell that
-// a row was inserted instead by breaking a rule of the schema. It reports whether
-// every row was written; if not, nothing was done, and what the update returns
-// must say which rows were. On PostgreSQL it does nothing: what SQLite returns, it
-// keeps in a table of its own until the last row, which costs half as much again
-// as the update.
-func (t *tx) all(text string, rows list, then func() error, args ...any) (bool, error) {
-	if !t.dialect.slowReturning {
-		return false, nil
-	}
-	update, _, _ := strings.Cut(text, "RETURNING")
-	if _, err := t.exec(`SAVEPOINT every`); err != nil {
-		return false, err
-	}
-	n, err := t.exec(update, append(args, rows)...)
-	done := err == nil && n == int64(rows.rows())
-	if done {
-		err = then()
-	}
-	if t.broken != nil {
-		return false, t.broken
-	}
-	if err != nil || !done {
-		if _, err := t.exec(`ROLLBACK TO every`); err != nil {
-			return false, err
-		}
-		done = false
-	}
-	if err != nil && !t.dialect.constraint(err) {
-		return false, err
-	}
-	_, err = t.exec(`RELEASE every`)
-	return done, err
+// A step is one of several statements none of which needs another's result.
+type step struct {
+	text string
+	args []any
+	row  func(scan func(...any) error) error // for each row, of those that return any
+	// check is given how many rows were changed, or returned; nil takes any number.
+	check func(n int64) error
 }
+
+// together runs statements in their order, up to the first that fails or whose
+// check does. PostgreSQL is sent all of them at once: each answer waited for costs
+// more than most statements.
+func (t *tx) together(steps ...step) error {
+	if t.broken != nil {
+		return t.broken
+	}
+	if t.send != nil {
+		return t.send(steps)
+	}
+	for _, st := range steps {
+		n, err := st.run(t)
+		if err == nil && st.check != nil {
+			err = st.check(n)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (st *step) run(t *tx) (int64, error) {
+	if st.row == nil {
+		return t.exec(st.text, st.args...)
+	}
+	rows, err := collect(t, func(scan func(...any) error) (struct{}, error) { return struct{}{}, st.row(scan) }, st.text, st.args...)
+	return int64(len(rows)), err
+}
+
+// unread is of a row that is only counted.
+func unread(func(...any) error) error { return nil }
 
 func (t *tx) engine() *dialect { return t.dialect }
 
@@ -130,7 +139,12 @@ func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) error {
 }
 
 func (s *Store) writeOn(ctx context.Context, db *sql.DB, fn func(*tx) error) (err error) {
-	t, err := db.BeginTx(ctx, nil)
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // it goes back to its pool
+	t, err := c.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -147,12 +161,64 @@ func (s *Store) writeOn(ctx context.Context, db *sql.DB, fn func(*tx) error) (er
 		rows: func(text string, args []any) (*sql.Rows, error) {
 			return t.QueryContext(ctx, s.texts.get(text), args...)
 		},
+		send: s.sender(ctx, c),
 	}, fn)
 	if err != nil {
 		return err
 	}
 	if err := t.Commit(); err != nil {
 		return fmt.Errorf("committing: %w", err)
+	}
+	return nil
+}
+
+// sender sends steps on a connection; nil where that is no connection to send on.
+func (s *Store) sender(ctx context.Context, c *sql.Conn) func([]step) error {
+	if s.group != nil {
+		return nil
+	}
+	return func(steps []step) error {
+		return c.Raw(func(driver any) error {
+			return driver.(*conn).together(ctx, func(batch *pgx.Batch) { //nolint:forcetypeassert // it makes no other
+				for _, st := range steps {
+					args, _ := s.dialect.bind(st.args) // PostgreSQL is lent nothing
+					batch.Queue(s.texts.get(st.text), args...)
+				}
+			}, func(results pgx.BatchResults) error {
+				for _, st := range steps {
+					if err := st.read(results); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// read reads the step's answer, and checks it.
+func (st *step) read(results pgx.BatchResults) error {
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	n := int64(0)
+	for ; rows.Next(); n++ {
+		if st.row != nil {
+			if err := st.row(rows.Scan); err != nil {
+				return err
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if st.row == nil {
+		n = rows.CommandTag().RowsAffected()
+	}
+	if st.check != nil {
+		return st.check(n)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@
 //	}
 //
 // It is the server itself and no imitation: the same HTTP API, the same rules,
-// the same ledger, in a temporary database that is gone when the test is over.
+// the same ledger, in a database in memory that is gone when the test is over.
 // Only the carrier is simulated, so no SIM is really licensed. A program that
 // does not use package m2m is given [Server.URL] and the credentials.
 //
@@ -35,6 +35,20 @@
 // [m2m.Client.RegisterListener]; it may be on loopback. Messages that are not
 // acknowledged come again after 100 ms and not after the usual 5 minutes;
 // [WithCallbackSchedule] says otherwise.
+//
+// # Time
+//
+// [WithStoppedClock] stops the server's clock, and [Server.Advance] moves it on:
+// an hour, with all that falls due in it, takes some milliseconds. Tokens,
+// sessions, the carrier's delay and the schedule of callbacks live by it.
+//
+//	s := m2mtest.NewServer(t, m2mtest.WithStoppedClock())
+//	…
+//	s.Settle(t)                   // the first attempt of each callback was made
+//	s.Advance(t, 5*time.Minute)   // and the second
+//
+// The server is a sandbox: what that can do beyond this, such as faults and a
+// journal, is under /sandbox/v1 of its URL (docs/sandbox.md).
 package m2mtest
 
 import (
@@ -42,11 +56,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/simlatch/simlatch/internal/server"
 	"github.com/simlatch/simlatch/m2m"
@@ -74,6 +87,7 @@ type Server struct {
 
 	devices map[string][]m2m.Device // by account
 	dir     string
+	sandbox *server.Sandbox
 	stop    func() error
 
 	mu      sync.Mutex // guards refused
@@ -131,45 +145,78 @@ func Start(opts ...Option) (*Server, error) {
 }
 
 func (s *Server) start(o *options) (err error) {
-	seed, err := s.writeSeed(o)
+	seed, err := s.seed(o)
 	if err != nil {
 		return fmt.Errorf("writing the seed: %w", err)
 	}
-	if s.URL, s.stop, err = serve(server.Config{
-		Database: "sqlite:" + filepath.Join(s.dir, "simlatch.db"), Seed: seed, Logger: o.logger,
-		CarrierDelay: o.carrierDelay, CarrierRefuseRate: o.refuseRate, CarrierRefuses: s.refuses,
+	cfg := server.SandboxConfig{
+		Logger: o.logger, CarrierDelay: o.carrierDelay, CarrierRefuseRate: o.refuseRate, CarrierRefuses: s.refuses,
 		CallbackAttempts: o.attempts, CallbackInterval: o.interval, CallbackTimeout: o.timeout,
 		MaxDevices: o.maxDevices, RateLimit: o.rateLimit,
-	}); err != nil {
+	}
+	cfg.Seed = seed
+	if o.stopped {
+		cfg.Rate = new(float64)
+	}
+	if err := s.serve(cfg); err != nil {
 		return err
 	}
 	s.Client, err = s.NewClient(nil)
 	return err
 }
 
-// serve runs a whole server, but for what every test wants alike, until stop is
-// called. It is the one place that knows what a server is made of.
-func serve(cfg server.Config) (url string, stop func() error, err error) {
+// serve runs a sandbox until Close. It is the one place that knows what a server
+// is made of.
+func (s *Server) serve(cfg server.SandboxConfig) error {
 	cfg.Listen = "127.0.0.1:0"
-	cfg.Carrier = server.CarrierSimulated
-	cfg.CallbackAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	ctx, cancel := context.WithCancel(context.Background())
-	srv, err := server.New(ctx, cfg)
+	box, err := server.NewSandbox(ctx, cfg)
 	if err != nil {
 		cancel()
-		return "", nil, err
+		return err
+	}
+	info, err := box.Info(ctx)
+	if err != nil {
+		cancel()
+		return err
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Run(ctx) }()
-	return srv.URL(), func() error {
+	go func() { ended <- box.Run(ctx) }()
+	s.URL, s.sandbox = info.URL, box
+	s.stop = func() error {
 		cancel()
 		return <-ended
-	}, nil
+	}
+	return nil
 }
 
-// Close ends the server and removes its database. NewServer does so by itself.
+// Close ends the server and removes what it had. NewServer does so by itself.
 func (s *Server) Close() error {
 	return errors.Join(s.stop(), os.RemoveAll(s.dir))
+}
+
+// Now is the server's time.
+func (s *Server) Now() time.Time { return s.sandbox.Box().Clock().Now() }
+
+// Advance moves the server's clock on, through every moment at which something
+// falls due, and waits until that is done. It is for WithStoppedClock; elsewhere
+// the clock goes on by itself as well.
+func (s *Server) Advance(t testing.TB, d time.Duration) {
+	t.Helper()
+	if _, err := s.sandbox.Box().Advance(context.Background(), d); err != nil {
+		t.Fatalf("m2mtest: moving the clock on: %v", err)
+	}
+}
+
+// Settle waits until the server has nothing to do and nothing is due: all that
+// could be asked of the carrier and told to listeners by now was.
+func (s *Server) Settle(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.sandbox.Box().Settle(ctx); err != nil {
+		t.Fatalf("m2mtest: waiting for the end of all work: %v", err)
+	}
 }
 
 // NewClient makes another client of the server. Change may change its

@@ -2,6 +2,9 @@ package m2mtest_test
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,5 +92,47 @@ func TestBadOptions(t *testing.T) {
 			t.Errorf("%s: no error", name)
 			_ = s.Close() // it is not wanted
 		}
+	}
+}
+
+func TestTime(t *testing.T) {
+	s := m2mtest.NewServer(t, m2mtest.WithStoppedClock(), m2mtest.WithCarrierDelay(time.Hour))
+	var attempts atomic.Int64
+	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		attempts.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer listener.Close()
+	ctx := t.Context()
+	if _, err := s.Client.RegisterListener(ctx, s.Account, m2m.ListenerRequest{Name: m2m.CarrierService, URL: listener.URL}); err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.Client.Assign(ctx, m2m.LicenseRequest{AccountName: s.Account, SKUNumber: m2mtest.SKUFlexible, Devices: s.Devices[:1]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := s.Now()
+	for i, step := range []struct {
+		advance  time.Duration
+		status   string
+		attempts int64
+	}{
+		{59 * time.Minute, m2m.StatusPending, 0},
+		{time.Minute, m2m.StatusSuccess, 1},
+		{5 * time.Minute, m2m.StatusSuccess, 2},
+		{time.Hour, m2m.StatusSuccess, 4}, // and no more
+	} {
+		s.Advance(t, step.advance)
+		// Token and session have run out meanwhile, and are renewed.
+		if got, err := s.Client.RequestStatus(ctx, s.Account, id); err != nil || got.Status != step.status {
+			t.Errorf("step %d: status %q, %v, want %s", i, got.Status, err, step.status)
+		}
+		if got := attempts.Load(); got != step.attempts {
+			t.Errorf("step %d: %d attempts were made, want %d", i, got, step.attempts)
+		}
+	}
+	s.Settle(t)
+	if got := s.Now().Sub(began); got != 125*time.Minute {
+		t.Errorf("%s have passed, want 2h5m", got)
 	}
 }

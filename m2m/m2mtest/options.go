@@ -42,6 +42,7 @@ type options struct {
 	maxDevices        int
 	rateLimit         float64
 	logger            *slog.Logger
+	stopped           bool
 	devicesSet        bool
 }
 
@@ -77,7 +78,14 @@ func WithRefusals(share float64) Option {
 // after each other, when it is not acknowledged within the timeout. 0 leaves a
 // number as it is: 4 attempts, 100 ms, 10 s.
 func WithCallbackSchedule(attempts int, interval, timeout time.Duration) Option {
-	return func(o *options) { o.attempts, o.interval, o.timeout = attempts, cmp.Or(interval, o.interval), timeout }
+	return func(o *options) { o.attempts, o.interval, o.timeout = attempts, interval, timeout }
+}
+
+// WithStoppedClock stops the server's clock, so that Server.Advance alone moves
+// it. Callbacks have the usual schedule then, four attempts five minutes apart,
+// unless WithCallbackSchedule gives another.
+func WithStoppedClock() Option {
+	return func(o *options) { o.stopped = true }
 }
 
 // WithMaxDevices has the API refuse requests of more devices.
@@ -96,9 +104,12 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 func optionsOf(opts []Option) (*options, error) {
-	o := &options{devices: 10, pools: map[string]int{}, interval: 100 * time.Millisecond}
+	o := &options{devices: 10, pools: map[string]int{}}
 	for _, opt := range opts {
 		opt(o)
+	}
+	if o.interval == 0 && !o.stopped {
+		o.interval = 100 * time.Millisecond
 	}
 	switch {
 	case o.devices < 0:
@@ -157,8 +168,8 @@ func withCheckDigit(digits string) string {
 	return digits + strconv.Itoa((10-sum%10)%10)
 }
 
-// seed is a seed file as the server reads it.
-type seed struct {
+// seedText is a seed file as the server reads it.
+type seedText struct {
 	Applications []seedApplication `json:"applications"`
 	Users        []seedUser        `json:"users"`
 	Accounts     []seedAccount     `json:"accounts"`
@@ -181,12 +192,17 @@ type seedAccount struct {
 	Pools map[string]int `json:"pools"`
 }
 
-// writeSeed writes what the server is to start from, and returns the file.
-func (s *Server) writeSeed(o *options) (path string, err error) {
-	text := seed{
+// seed is what the server is to start from: the text of a seed file, with the
+// devices in a file of their own.
+func (s *Server) seed(o *options) (string, error) {
+	devices, err := filepath.Abs(filepath.Join(s.dir, "devices.csv"))
+	if err != nil {
+		return "", err
+	}
+	text := seedText{
 		Applications: []seedApplication{{s.Key, s.Secret}},
 		Users:        []seedUser{{s.Username, s.Password, s.Accounts}},
-		DeviceFiles:  []string{"devices.csv"},
+		DeviceFiles:  []string{devices},
 	}
 	rows := [][]string{{"account", "imei", "iccid", "mdn", "state", "generation"}}
 	for _, a := range o.accounts {
@@ -195,7 +211,7 @@ func (s *Server) writeSeed(o *options) (path string, err error) {
 			rows = append(rows, []string{a.Name, d.IMEI, d.ICCID, d.MDN, cmp.Or(d.State, "active"), cmp.Or(d.Generation, "4G")})
 		}
 	}
-	f, err := os.Create(filepath.Join(s.dir, text.DeviceFiles[0]))
+	f, err := os.Create(devices)
 	if err != nil {
 		return "", err
 	}
@@ -203,10 +219,6 @@ func (s *Server) writeSeed(o *options) (path string, err error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return "", err
 	}
-	content, err := json.Marshal(text)
-	if err != nil {
-		return "", err
-	}
-	path = filepath.Join(s.dir, "seed.json")
-	return path, os.WriteFile(path, content, 0o600)
+	content, err := json.Marshal(text) // which is YAML as well
+	return string(content), err
 }

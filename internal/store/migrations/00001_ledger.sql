@@ -156,11 +156,13 @@ CREATE TABLE idempotency (
 -- no column of an index, and PostgreSQL writes it in place. lease is the fencing
 -- number. attempt counts the asks of the carrier, then the attempts to call back.
 -- prior is, for an unassign, the request to point the SIM back at should the
--- carrier refuse.
+-- carrier refuse. place counts the tasks of a request in the order of their
+-- ICCIDs, from 1.
 CREATE TABLE task (
 	account      TEXT NOT NULL,
 	request      TEXT NOT NULL,
 	iccid        TEXT NOT NULL,
+	place        BIGINT NOT NULL DEFAULT 0,
 	phase        TEXT NOT NULL CHECK (phase IN ('carrier', 'listener', 'ended', 'stuck')),
 	lease        BIGINT NOT NULL DEFAULT 1,
 	carrier_due  BIGINT,
@@ -183,7 +185,6 @@ CREATE INDEX task_carrier_due ON task (carrier_due, account) WHERE carrier_due I
 CREATE INDEX task_listener_due ON task (listener_due, account) WHERE listener_due IS NOT NULL;
 CREATE INDEX task_carrier_share ON task (account, carrier_due) WHERE carrier_due IS NOT NULL;
 CREATE INDEX task_listener_share ON task (account, listener_due) WHERE listener_due IS NOT NULL;
-CREATE INDEX task_sim ON task (account, iccid);
 
 -- Attempts to call back that failed.
 CREATE TABLE attempt (

@@ -1,0 +1,156 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/simlatch/simlatch/internal/exchange"
+	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/sandbox"
+	"github.com/simlatch/simlatch/m2m"
+)
+
+// freePort is an address nobody listens at.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// guardConfig makes a server the guard of an upstream.
+func guardConfig(t *testing.T, cfg Config, upstream string) Config {
+	t.Helper()
+	at := freePort(t)
+	cfg.Carrier = CarrierUpstream + upstream
+	cfg.Upstream = UpstreamConfig{
+		Key: "demo-key", Secret: "demo-secret", User: "demo", Password: "demo-password",
+		Listen: at, CallbackURL: "http://" + at + "/callbacks", Patience: 2 * time.Second, Timeout: 5 * time.Second,
+	}
+	return cfg
+}
+
+// clean checks that both sides of a chain are right, and of one mind.
+func (r *running) clean(t *testing.T, there *tester) {
+	t.Helper()
+	if _, err := r.store.Verify(t.Context(), func(d license.Drift) { t.Errorf("the guard: %v", d) }); err != nil {
+		t.Fatal(err)
+	}
+	var verified struct{ OK bool }
+	if there.call("GET", "/sandbox/v1/verify", "", http.StatusOK, &verified); !verified.OK {
+		t.Error("the upstream's ledger is wrong")
+	}
+	here, behind := login(t, r.URL()), login(t, there.info.URL)
+	for _, sku := range []string{string(license.SKUFlexible), string(license.SKULifetime)} {
+		if a, b := here.pool(sku), behind.pool(sku); a != b {
+			t.Errorf("the pools differ: %+v here, %+v there", a, b)
+		}
+	}
+}
+
+// TestUpstream takes devices through two services, of which one refuses some,
+// some as a whole request and some by callback.
+func TestUpstream(t *testing.T) {
+	onEachEngine(t, func(t *testing.T, cfg Config) {
+		there := startSandbox(t, SandboxConfig{Listen: "127.0.0.1:0", ListenerConns: 8})
+		// One SIM is known here only.
+		stranger := "  - {account: \"" + sandbox.DefaultAccount + "\", imei: \"490154203237518\", iccid: \"89148000000000000913\"}\n"
+		cfg.Seed = writeFile(t, t.TempDir(), "seed.yaml", sandbox.DefaultSeed()+stranger)
+		cfg = guardConfig(t, cfg, there.info.URL)
+		cfg.Upstream.Record = filepath.Join(t.TempDir(), "recorded")
+		here := startServer(t, cfg)
+		// One has a license there already.
+		login(t, there.info.URL).call(http.MethodPost, "/devices/license/actions/assign",
+			licenseRequest("TSS-IOT-INTLG-TIERED-SIMSEC", string(sandbox.SIM(20))), http.StatusOK, nil)
+		c := here.login(t)
+		s := c.listen(nil)
+		magic := func(code string) string { return sandbox.MagicPrefix + code + "0000000001" }
+		iccids := []string{magic("00"), magic("01"), magic("02"), magic("03"), magic("04"), "89148000000000000913", string(sandbox.SIM(20))}
+		for i := 1; i <= 19; i++ {
+			iccids = append(iccids, string(sandbox.SIM(i)))
+		}
+		var accepted m2m.RequestAccepted
+		c.call(http.MethodPost, "/devices/license/actions/assign", licenseRequest(string(license.SKUFlexible), iccids...), http.StatusOK, &accepted)
+		faults := map[string]error{
+			magic("01"): m2m.ErrCarrierRefused, magic("02"): m2m.ErrAlreadyLicensed, magic("04"): m2m.ErrCarrierRefused,
+			"89148000000000000913": m2m.ErrDevicesNotFound, string(sandbox.SIM(20)): m2m.ErrLicenseHeld,
+		}
+		for _, m := range s.wait(t, len(iccids)) {
+			want := faults[m.ICCID()]
+			if got := m.Err(); (got == nil) != (want == nil) || want != nil && m.ICCID() != magic("04") && !errors.Is(got, want) {
+				t.Errorf("%s: %v, want %v", m.ICCID(), got, want)
+			}
+			if m.RequestID != accepted.RequestID {
+				t.Errorf("a callback for request %s, not ours", m.RequestID)
+			}
+		}
+		here.clean(t, there)
+		// And back, but for one that the carrier there leaves as it is.
+		c.call(http.MethodDelete, "/devices/license/actions/assign",
+			licenseRequest(string(license.SKUFlexible), magic("00"), magic("03"), string(sandbox.SIM(1)), string(sandbox.SIM(2))), http.StatusOK, nil)
+		for _, m := range s.wait(t, 4) {
+			if failed := m.Err() != nil; failed != (m.ICCID() == magic("03")) {
+				t.Errorf("unassign of %s: %v", m.ICCID(), m.Err())
+			}
+		}
+		here.clean(t, there)
+		v := here.getJSON(t, "/version", http.StatusOK)
+		if v["carrier"] != CarrierUpstream+there.info.URL || strings.Contains(fmt.Sprint(v), "demo-secret") {
+			t.Errorf("/version says %v", v)
+		}
+		replay(t, cfg.Upstream.Record)
+	})
+}
+
+// replay parses what was recorded of a chain and runs it against another sandbox.
+func replay(t *testing.T, dir string) {
+	t.Helper()
+	all, err := exchange.LoadFS(os.DirFS(dir))
+	if err != nil || len(all) < 10 {
+		t.Fatalf("%d exchanges were recorded, %v", len(all), err)
+	}
+	there := startSandbox(t, SandboxConfig{})
+	login(t, there.info.URL).call(http.MethodPost, "/devices/license/actions/assign",
+		licenseRequest("TSS-IOT-INTLG-TIERED-SIMSEC", string(sandbox.SIM(20))), http.StatusOK, nil)
+	runner, err := exchange.NewRunner(exchange.Config{
+		URL: there.info.URL, Offers: []exchange.Need{exchange.NeedCallbacks}, Patience: patience,
+		Vars: map[string]string{
+			"account": testAccount, "app.key": "demo-key", "app.secret": "demo-secret", "user.name": "demo", "user.password": "demo-password",
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = runner.Close() }()
+	callbacks := 0
+	for _, x := range all {
+		text, err := os.ReadFile(filepath.Join(dir, x.Name+".txtar"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{"demo-secret", "demo-password", "demo-key"} {
+			if strings.Contains(string(text), secret) {
+				t.Errorf("%s holds a secret:\n%s", x.Name, text)
+			}
+		}
+		for _, step := range x.Steps {
+			callbacks += len(step.Callbacks)
+		}
+		if r := runner.Run(t.Context(), x); !r.OK() {
+			t.Errorf("%v\n%s", r, text)
+		}
+	}
+	if callbacks == 0 {
+		t.Error("no callback was recorded")
+	}
+}
