@@ -55,7 +55,7 @@ func (u *Upstream) hear(ctx context.Context, account license.AccountName, m *m2m
 			"upstream_request", m.RequestID, "iccid", m.ICCID(), "status", m.Status)
 		return nil // it would say the same again
 	}
-	const tries, pause = 6, 250 * time.Millisecond // less than the four seconds after which the reference sends again
+	const tries, pause = 14, 250 * time.Millisecond // less than the four seconds after which the reference sends again
 	for try := 1; ; try++ {
 		meant, err := u.write(ctx, word)
 		if err != nil {

@@ -271,6 +271,8 @@ func (h *hearing) hear() (license.UpstreamHearing, error) {
 	}
 	for _, b := range sent {
 		switch {
+		case b.Remote == h.word.Remote: // it was named since it was looked for
+			return h.of(b)
 		case b.Remote != "":
 		case h.word.OK && b.SKU == h.word.SKU && b.Action == h.word.Action:
 			return h.of(b)
