@@ -80,8 +80,9 @@ type acceptance struct {
 	tx      *tx
 	account license.AccountName
 	params  []license.AcceptParams
-	block   *block  // of a request that is alone; may be nil
-	taken   []taken // the devices of all, sorted by ICCID
+	block   *block        // of a request that is alone; may be nil
+	taken   []taken       // the devices of all, sorted by ICCID
+	closely []reservation // what reservePool has passed by
 }
 
 // acceptTogether accepts several requests, or none of them: errApart says that
@@ -126,11 +127,10 @@ func (a *acceptance) write() error {
 	}
 	a.place()
 	steps = append(steps, a.insertTasks()...)
-	reservations, closely := a.reserve()
-	if err := a.tx.together(append(steps, reservations...)...); err != nil {
+	if err := a.tx.together(append(steps, a.reserve()...)...); err != nil {
 		return err
 	}
-	return closely()
+	return a.reserveClosely()
 }
 
 // replay is the answer to a request that was accepted before, as id.

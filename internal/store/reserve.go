@@ -21,9 +21,8 @@ const (
 		RETURNING account, sku, purchased, reserved, assigned, threshold`
 )
 
-// reserve writes the lines of the ledger and moves the pools. closely must follow:
-// it moves those that need a closer look.
-func (a *acceptance) reserve() (steps []step, closely func() error) {
+// reserve writes the lines of the ledger and moves the pools.
+func (a *acceptance) reserve() (steps []step) {
 	var lines []posting
 	units := map[license.SKU]int{}
 	for _, p := range a.params {
@@ -32,10 +31,8 @@ func (a *acceptance) reserve() (steps []step, closely func() error) {
 			units[r.SKU] += len(r.Devices)
 		}
 	}
-	var missed []license.SKU
-	closely = func() error { return a.reserveAllClosely(missed, units) }
 	if len(lines) == 0 {
-		return nil, closely
+		return nil
 	}
 	steps = append(steps, insertPostings(a.account, lines))
 	// Pools last: they are the rows everyone shares.
@@ -44,40 +41,41 @@ func (a *acceptance) reserve() (steps []step, closely func() error) {
 			text: reservePool, args: []any{string(a.account), string(sku), units[sku]},
 			check: func(n int64) error {
 				if n == 0 {
-					missed = append(missed, sku)
+					a.closely = append(a.closely, reservation{sku, units[sku]})
 				}
 				return nil
 			},
 		})
 	}
-	return steps, closely
+	return steps
 }
 
-// reserveAllClosely moves the pools that reservePool left alone, once the account's
-// policy allows it.
-func (a *acceptance) reserveAllClosely(skus []license.SKU, units map[license.SKU]int) error {
-	if len(skus) == 0 {
+// A reservation is so many units that a pool is to set aside.
+type reservation struct {
+	sku   license.SKU
+	units int
+}
+
+// reserveClosely moves the pools that reservePool has passed by: it holds the
+// requests against the policy, and sees whether a pool runs low.
+func (a *acceptance) reserveClosely() error {
+	if len(a.closely) == 0 {
 		return nil
 	}
 	if err := a.obey(); err != nil {
 		return err
 	}
-	for _, sku := range skus {
-		if err := a.reserveClosely(sku, units[sku]); err != nil {
+	for _, r := range a.closely {
+		pool, err := first(a.tx, scanPool, reserveClosely, string(a.account), string(r.sku), r.units)
+		if errors.Is(err, license.ErrNotFound) {
+			return license.ErrInsufficient
+		}
+		if err == nil {
+			err = a.tx.alertIfLow(pool, int64(r.units), a.params[0].Request.At)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// reserveClosely moves a pool, and sees whether it runs low.
-func (a *acceptance) reserveClosely(sku license.SKU, units int) error {
-	pool, err := first(a.tx, scanPool, reserveClosely, string(a.account), string(sku), units)
-	if errors.Is(err, license.ErrNotFound) {
-		return license.ErrInsufficient
-	}
-	if err != nil {
-		return err
-	}
-	return a.tx.alertIfLow(pool, int64(units), a.params[0].Request.At)
 }
