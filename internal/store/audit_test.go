@@ -239,18 +239,20 @@ func TestAuditIsSealedOnce(t *testing.T) {
 			for i, node := range nodes {
 				sealing.Go(func() {
 					for {
+						// Asked first: what is written while sealing may be missed.
+						over := false
+						select {
+						case <-done:
+							over = true
+						default:
+						}
 						n, err := node.SealAudit(t.Context())
 						if err != nil {
 							t.Error(err)
 							return
 						}
-						total[i] += n
-						select {
-						case <-done:
-							if n == 0 {
-								return
-							}
-						default:
+						if total[i] += n; over && n == 0 {
+							return
 						}
 					}
 				})
