@@ -36,7 +36,7 @@ type core struct {
 
 	upstream *carrier.Upstream  // nil where the carrier is none
 	recorder *exchange.Recorder // nil without --record
-	alerter *alerter
+	alerter  *alerter
 	// operator is nil in a sandbox, whose answers are recorded whole: a stream
 	// of events would never end.
 	operator *operator.API
