@@ -35,9 +35,12 @@ var (
 // queued up, in turns between accounts, into one transaction with a savepoint
 // for each, so that one sync of the disk pays for all.
 type group struct {
-	s      *Store
-	db     *sql.DB
-	conn   *sql.Conn
+	s    *Store
+	db   *sql.DB
+	conn *sql.Conn
+	// checkpointer is nil for a database in memory, which has no log.
+	checkpointer *checkpointer
+
 	stmts  map[string]*sql.Stmt // owned by run
 	done   chan struct{}        // closed when run has returned
 	wake   chan struct{}
@@ -63,10 +66,10 @@ type call struct {
 	done   chan struct{}
 }
 
-func newGroup(s *Store, db *sql.DB, conn *sql.Conn) *group {
+func newGroup(s *Store, db *sql.DB, conn *sql.Conn, c *checkpointer) *group {
 	g := &group{
 		s: s, db: db, conn: conn, stmts: map[string]*sql.Stmt{}, done: make(chan struct{}),
-		wake: make(chan struct{}, 1), light: newLines(), heavy: newLines(),
+		wake: make(chan struct{}, 1), light: newLines(), heavy: newLines(), checkpointer: c,
 	}
 	go g.run()
 	return g
@@ -196,6 +199,9 @@ func (g *group) run() {
 			continue
 		}
 		g.commit(calls)
+		if g.checkpointer != nil {
+			g.checkpointer.committed()
+		}
 	}
 }
 
@@ -342,6 +348,9 @@ func (g *group) close() error {
 	}
 	<-g.done
 	var errs []error
+	if g.checkpointer != nil {
+		errs = append(errs, g.checkpointer.close())
+	}
 	for _, stmt := range g.stmts {
 		errs = append(errs, stmt.Close())
 	}

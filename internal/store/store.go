@@ -139,7 +139,11 @@ func (s *Store) openSQLite(ctx context.Context, path, from string) error {
 	s.db = sql.OpenDB(sqliteConnector{d, dsn("deferred")})
 	s.db.SetMaxOpenConns(8)
 	s.db.SetMaxIdleConns(8)
-	s.slow, s.group = s.db, newGroup(s, writer, conn)
+	var c *checkpointer
+	if path != inMemory {
+		c = newCheckpointer(sql.OpenDB(sqliteConnector{d, dsn("deferred")}), s.log)
+	}
+	s.slow, s.group = s.db, newGroup(s, writer, conn, c)
 	return nil
 }
 
@@ -158,7 +162,7 @@ func sqliteDSN(path, lock string) string {
 	q := url.Values{"_txlock": {lock}}
 	for _, pragma := range []string{
 		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)",
-		"foreign_keys(ON)", "cache_size(-32768)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)",
+		"foreign_keys(ON)", "cache_size(-8192)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)",
 	} {
 		q.Add("_pragma", pragma)
 	}
