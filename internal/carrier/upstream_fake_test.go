@@ -95,10 +95,19 @@ func newPlatform(t *testing.T) *platform {
 	})
 	p.server = httptest.NewServer(mux)
 	t.Cleanup(func() {
+		p.server.Close() // when the calls in flight have ended, and begin no callbacks
 		p.sending.Wait()
-		p.server.Close()
 	})
 	return p
+}
+
+// sent waits for the callbacks of the calls that have ended. Their answers may have
+// been lost, so that only the mutex says that they have.
+func (p *platform) sent() {
+	p.mu.Lock()
+	sending := &p.sending
+	p.mu.Unlock()
+	sending.Wait()
 }
 
 func (p *platform) answer(w http.ResponseWriter, status int, v any) {
@@ -254,7 +263,7 @@ func newGuard(t *testing.T, p *platform, change func(*UpstreamConfig)) *guard {
 	done := make(chan error)
 	go func() { done <- g.Run(ctx, nil) }()
 	t.Cleanup(func() {
-		p.sending.Wait()
+		p.sent()
 		listener.Close()
 		stop()
 		if err := <-done; err != nil {

@@ -96,7 +96,7 @@ func TestUpstreamUnknown(t *testing.T) {
 				if n := g.tally(t, tasks); n[license.Retry] != 2 {
 					t.Fatalf("%s: %v, want 2 to be asked about", sku, n)
 				}
-				p.sending.Wait() // one callback tells
+				p.sent() // one callback tells
 				g.clock.turn(time.Minute)
 				for range 3 {
 					if n := g.tally(t, tasks); n[license.Done] != 1 || n[license.Retry] != 1 {
@@ -235,7 +235,7 @@ func TestUpstreamShort(t *testing.T) {
 	for range 20 {
 		g.tally(t, tasks)
 	}
-	p.sending.Wait()
+	p.sent()
 	if n := g.tally(t, tasks); n[license.Done] < 30 || n[license.Refused] != 0 {
 		t.Errorf("%v, want most of 37 done and none refused", n)
 	}
