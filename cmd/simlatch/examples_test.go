@@ -10,25 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 )
 
-// sandboxCommand is the command that the workflow and the compose file start.
-func sandboxCommand(t *testing.T) *cobra.Command {
-	t.Helper()
-	for _, c := range commands() {
-		if c.Name() == "sandbox" {
-			return c
-		}
-	}
-	t.Fatal("this program has no sandbox command")
-	return nil
-}
-
 // TestSandboxExamples: the flags that the examples give the sandbox are its own.
 func TestSandboxExamples(t *testing.T) {
-	sandbox := sandboxCommand(t)
+	sandbox := newSandboxCommand()
 	for _, name := range []string{"github-actions.yml", "compose.yaml"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", "examples", name))
 		if err != nil {
@@ -72,7 +59,6 @@ func (w workflow) step(t *testing.T, name string) string {
 // TestWorkflow runs the steps of examples/github-actions.yml that start the
 // sandbox and test against it.
 func TestWorkflow(t *testing.T) {
-	sandboxCommand(t)
 	for _, program := range []string{"sh", "timeout", "jq", "node"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("the workflow needs %s: %v", program, err)
