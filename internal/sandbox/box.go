@@ -82,6 +82,8 @@ type Host interface {
 	// Hasten makes due what is put off at the carrier for a SIM.
 	Hasten(ctx context.Context, iccid license.ICCID) (bool, error)
 	Verify(ctx context.Context) ([]license.Drift, error)
+	// SetPolicy sets what an account may do; license.ErrNotFound without one.
+	SetPolicy(ctx context.Context, p license.Policy) error
 	// Plant adds the text of a seed file to what there is.
 	Plant(ctx context.Context, seed string) error
 	// Snapshot copies the database; Restore puts one in its place, Reset the

@@ -54,6 +54,7 @@ func (b *Box) control() http.Handler {
 		"POST /holds":               b.postHolds,
 		"DELETE /holds":             b.deleteHolds,
 		"POST /expire":              b.postExpire,
+		"POST /policy":              b.postPolicy,
 		"GET /journal":              b.getJournal,
 		"DELETE /journal":           func(*http.Request) (any, error) { b.journal.clear(); return none{}, nil },
 		"POST /expect":              b.postExpect,
@@ -323,6 +324,27 @@ func (b *Box) postExpire(r *http.Request) (any, error) {
 	}
 	b.access.expire(r.Context(), in.What != "sessions", in.What != "tokens")
 	return none{}, nil
+}
+
+// postPolicy sets the policy of an account, as an operator would.
+func (b *Box) postPolicy(r *http.Request) (any, error) {
+	var in struct {
+		Account        string `json:"account"`
+		RefuseLifetime bool   `json:"refuseLifetime"`
+		DailyDevices   int64  `json:"dailyDevices"`
+	}
+	if err := body(r, &in); err != nil {
+		return nil, err
+	}
+	account, err := license.ParseAccountName(in.Account)
+	if err != nil {
+		return nil, badRequest(err)
+	}
+	if in.DailyDevices < 0 {
+		return nil, badRequest(errors.New("dailyDevices cannot be negative; 0 is no limit"))
+	}
+	p := license.Policy{Account: account, RefuseLifetime: in.RefuseLifetime, DailyDevices: in.DailyDevices}
+	return none{}, b.host.SetPolicy(r.Context(), p)
 }
 
 func (b *Box) getJournal(r *http.Request) (any, error) {

@@ -276,6 +276,13 @@ func (w *world) Hasten(ctx context.Context, iccid license.ICCID) (bool, error) {
 	return w.core.store.Hasten(ctx, iccid, w.box.Clock().Now())
 }
 
+// SetPolicy sets what an account may do.
+func (w *world) SetPolicy(ctx context.Context, p license.Policy) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.core.store.SetPolicy(ctx, p, w.box.Clock().Now())
+}
+
 // Verify compares pools, entitlements and postings.
 func (w *world) Verify(ctx context.Context) (drift []license.Drift, err error) {
 	w.mu.RLock()
