@@ -60,7 +60,7 @@ func (a *API) importSIMs(c *call) (any, error) {
 	if dryRun {
 		result, err = c.store().CheckImport(ctx, u.read(), a.cfg.Clock.Now())
 	} else {
-		result, err = c.store().Import(ctx, u.read(), a.cfg.Clock.Now(), nil)
+		result, err = c.store().Import(ctx, u.read(), a.cfg.Clock.Now(), c.progress)
 	}
 	var conflicts *store.ConflictsError
 	if errors.As(err, &conflicts) {
