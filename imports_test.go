@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"internal/callback":  {"internal/license", "m2m"},
 	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client"},
 	"internal/sandbox":   {"internal/license", "m2m", "internal/recipe"},
-	"internal/console":   {"internal/license", "internal/auth", "internal/store"},
+	"internal/console":   {"internal/license", "internal/auth", "internal/operator/client"},
 
 	"internal/server": {
 		"internal/license", "internal/auth", "internal/store", "internal/api", "internal/provision",

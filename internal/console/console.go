@@ -11,7 +11,6 @@ package console
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -32,12 +31,11 @@ type Sessions interface {
 	SignOut(ctx context.Context, token auth.Secret) error
 }
 
-// Config sets a console up. Sessions, Operator, Clock and Random are needed.
+// Config sets a console up. Sessions, Operator and Clock are needed.
 type Config struct {
 	Sessions Sessions
 	Operator http.Handler // the operator API
 	Clock    license.Clock
-	Random   io.Reader
 	Logger   *slog.Logger // nil: nothing is logged
 	// Secure is that browsers reach us by TLS: cookies are for TLS alone.
 	Secure bool
@@ -54,8 +52,8 @@ type Console struct {
 
 // New makes a console.
 func New(cfg Config) (*Console, error) {
-	if cfg.Sessions == nil || cfg.Operator == nil || cfg.Clock == nil || cfg.Random == nil {
-		return nil, errors.New("console: Config.Sessions, Operator, Clock and Random are needed")
+	if cfg.Sessions == nil || cfg.Operator == nil || cfg.Clock == nil {
+		return nil, errors.New("console: Config.Sessions, Operator and Clock are needed")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -125,7 +125,9 @@ func (v *visit) requestPath() string {
 }
 
 // states are the states to filter tasks by.
-func states() []choice { return choose("carrier", "stuck", "waiting", "delivered", "undelivered", "unsent") }
+func states() []choice {
+	return choose("carrier", "stuck", "waiting", "delivered", "undelivered", "unsent")
+}
 
 // request shows one request: how far it is, its course, and its devices.
 func (c *Console) request(v *visit) error {
@@ -328,4 +330,3 @@ func (c *Console) stuck(v *visit) error {
 	return v.show(frame{title: "Stuck tasks", here: "stuck", live: "*"}, listPage(v,
 		"The carrier did not say what became of these. Their licenses stay reserved until somebody who has asked the carrier decides.", g, accountField(v, names)))
 }
-

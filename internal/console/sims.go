@@ -7,7 +7,9 @@ import (
 	"github.com/simlatch/simlatch/internal/operator/client"
 )
 
-func simHref(account, iccid string) string { return join(Prefix+"/accounts/", account, "/sims/", iccid) }
+func simHref(account, iccid string) string {
+	return join(Prefix+"/accounts/", account, "/sims/", iccid)
+}
 
 // licenseCell is what a SIM holds or awaits.
 func licenseCell(s client.SIM) cell {
@@ -29,7 +31,9 @@ func simColumns() []column[client.SIM] {
 		{"IMEI", func(s client.SIM) cell { return cell{text: s.IMEI, code: true} }},
 		{"MDN", func(s client.SIM) cell { return cell{text: s.MDN, code: true} }},
 		{"Account", func(s client.SIM) cell { return link(s.Account, accountHref(s.Account)) }},
-		{"State", func(s client.SIM) cell { return badge(s.State, yesNo(s.State == "active", cell{tone: "good"}, cell{tone: "quiet"}).tone) }},
+		{"State", func(s client.SIM) cell {
+			return badge(s.State, yesNo(s.State == "active", cell{tone: "good"}, cell{tone: "quiet"}).tone)
+		}},
 		{"Generation", func(s client.SIM) cell { return words(s.Generation) }},
 		{"License", licenseCell},
 		{"Added", func(s client.SIM) cell { return when(s.Added) }},
@@ -127,3 +131,7 @@ func (c *Console) setState(v *visit) error {
 	}
 	return v.done(simHref(account, iccid), "The SIM is %s.", v.value("state"))
 }
+
+// iccidLike is what may be an ICCID in a text. A shorter or longer number is not
+// passed over: it is what the API then refuses by name.
+var iccidLike = regexp.MustCompile(`\b[0-9]{17,22}[Ff]?\b`)

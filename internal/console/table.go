@@ -23,8 +23,8 @@ type cell struct {
 	tone   string    // of a badge: good, bad, busy, quiet; "" is none
 	at     time.Time // a time, in the place of text
 	number bool
-	code   bool   // an identifier
-	more   string // said below, in small
+	code   bool         // an identifier
+	more   string       // said below, in small
 	bar    *client.Pool // drawn, in the place of text
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/callback"
 	"github.com/simlatch/simlatch/internal/carrier"
+	"github.com/simlatch/simlatch/internal/console"
 	"github.com/simlatch/simlatch/internal/exchange"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/operator"
@@ -40,6 +41,7 @@ type core struct {
 	// operator is nil in a sandbox, whose answers are recorded whole: a stream
 	// of events would never end.
 	operator *operator.API
+	console  *console.Console // the operator API's pages; nil where it is
 
 	draining atomic.Bool
 	nodes    atomic.Int64 // that live, this one included
@@ -73,6 +75,7 @@ func (c *core) run(ctx context.Context) error {
 	group.Go(func() error { return c.sender.Run(running) })
 	if c.operator != nil {
 		group.Go(func() error { return c.operator.Run(running) })
+		group.Go(func() error { return c.console.Run(running) })
 	}
 	if c.worker != nil {
 		group.Go(func() error { return c.worker.Run(running) })
@@ -162,6 +165,13 @@ func (c *core) wire() error {
 	}
 	c.operator, err = operator.New(operator.Config{
 		Operators: authority, Store: c.store, Tester: c.sender, Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log,
+	})
+	if err != nil {
+		return err
+	}
+	c.console, err = console.New(console.Config{
+		Sessions: authority, Operator: c.operator, Clock: c.cfg.Clock, Logger: c.log,
+		Secure: c.cfg.TLSCert != "", Simulated: c.cfg.simulated(),
 	})
 	return err
 }
