@@ -56,13 +56,20 @@ func (c cell) csv() string {
 	return c.text
 }
 
-// shown is a number with its thousands apart.
+// shown is a number with its thousands apart, and a request's ID in short.
 func (c cell) shown() string {
-	if !c.number {
-		return c.text
+	switch {
+	case c.number:
+		return thousands(c.text)
+	case len(c.text) == requestIDLength && c.code:
+		return c.text[:8] + "…" + c.text[len(c.text)-6:]
 	}
-	return thousands(c.text)
+	return c.text
 }
+
+// requestIDLength is that of a request's ID, which is shown in short where it leads
+// to the whole.
+const requestIDLength = 36
 
 func thousands(digits string) string {
 	sign := ""
