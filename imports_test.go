@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"internal/provision": {"internal/license"},
 	"internal/carrier":   {"internal/license", "m2m"},
 	"internal/callback":  {"internal/license", "m2m"},
-	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client"},
+	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client", "m2m"},
 	"internal/sandbox":   {"internal/license", "m2m", "internal/recipe"},
 	"internal/console":   {"internal/license", "internal/auth", "internal/operator/client"},
 

@@ -260,7 +260,6 @@ func (c *Console) plan(v *visit) error {
 	}
 	g := newGrid("SIMs", []column[client.PlannedDevice]{
 		{"ICCID", func(d client.PlannedDevice) cell { return id(d.ICCID, simHref(account, d.ICCID)) }},
-		{"IMEI", func(d client.PlannedDevice) cell { return cell{text: d.IMEI, code: true} }},
 		{"Would be", func(d client.PlannedDevice) cell {
 			return yesNo(d.OK, badge(in.Action+"ed", "good"), badge("refused", "bad"))
 		}},

@@ -73,3 +73,18 @@ func (a *API) rotateOperator(ctx context.Context, c *call) (client.OperatorToken
 	token, name := auth.NewOperatorToken(), c.r.PathValue("name")
 	return client.OperatorToken{Name: name, Token: string(token)}, c.store().RotateOperator(ctx, name, auth.HashSecret(token))
 }
+
+// setOperatorPassword gives an operator a password for the console.
+func (a *API) setOperatorPassword(ctx context.Context, c *call, in client.NewSecret) (out client.OperatorPassword, err error) {
+	out.Name = c.r.PathValue("name")
+	password, err := a.password(in.Secret, &out.Password)
+	if err != nil {
+		return out, err
+	}
+	return out, c.store().SetOperatorPassword(ctx, out.Name, auth.HashPassword(password))
+}
+
+// removeOperatorPassword keeps an operator out of the console.
+func (a *API) removeOperatorPassword(ctx context.Context, c *call) (out none, err error) {
+	return out, c.store().SetOperatorPassword(ctx, c.r.PathValue("name"), "")
+}

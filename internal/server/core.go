@@ -164,7 +164,8 @@ func (c *core) wire() error {
 		return err
 	}
 	c.operator, err = operator.New(operator.Config{
-		Operators: authority, Store: c.store, Tester: c.sender, Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log,
+		Operators: authority, Store: c.store, Tester: c.sender, Accept: c.api.Accept, Message: c.sender.Message,
+		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Version: ReadBuild().Version, MaxDevices: c.cfg.MaxDevices,
 	})
 	if err != nil {
 		return err
