@@ -124,7 +124,7 @@ func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 // eval evaluates an expression in the page.
 func eval[T any](b *tab, expression string) (v T) {
 	b.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.Fatalf("%s: %v", expression, err)
 	}
@@ -191,15 +191,17 @@ func (b *tab) at() string {
 	return strings.TrimPrefix(v, b.scene.url)
 }
 
-// fill types into the field with a name, as a person would; of several, the
-// visible one.
+// fill types into the visible field with a name, as a person would; rather into
+// one of a form that changes something than of a filter.
 func (b *tab) fill(name, value string) {
 	b.Helper()
-	b.waits(visible(fmt.Sprintf(`[name=%q]:not([type=hidden])`, name))+` !== undefined`, "there is a field "+name)
+	field := fmt.Sprintf(`(%s ?? %s)`, visible(fmt.Sprintf(`form[method=post] [name=%q]:not([type=hidden])`, name)),
+		visible(fmt.Sprintf(`[name=%q]:not([type=hidden])`, name)))
+	b.waits(field+` !== undefined`, "there is a field "+name)
 	ok := eval[bool](b, fmt.Sprintf(`(() => { const f = %s; f.focus();
 		if (f.tagName === "SELECT" || f.type === "datetime-local") { f.value = %s; f.dispatchEvent(new Event("change", { bubbles: true })); return false; }
 		if (f.type === "checkbox") { f.checked = %s === "true"; return false; }
-		f.select(); return true; })()`, visible(fmt.Sprintf(`[name=%q]:not([type=hidden])`, name)), quoted(value), quoted(value)))
+		f.select(); return true; })()`, field, quoted(value), quoted(value)))
 	if ok {
 		b.do(chromedp.KeyEvent("\b"))
 		if len(value) > 200 || strings.Contains(value, "\n") { // pasted
@@ -208,6 +210,12 @@ func (b *tab) fill(name, value string) {
 		}
 		b.do(chromedp.KeyEvent(value))
 	}
+}
+
+// keys presses keys.
+func (b *tab) keys(keys string) {
+	b.Helper()
+	b.do(chromedp.KeyEvent(keys))
 }
 
 // visible is the expression for the first visible element that a selector finds.
@@ -226,7 +234,7 @@ func (b *tab) unfold(title string) {
 // press clicks the visible button or link with a text.
 func (b *tab) press(text string) {
 	b.Helper()
-	find := fmt.Sprintf(`[...document.querySelectorAll("button, a")].find((e) => e.checkVisibility() && !e.disabled && e.innerText.trim().startsWith(%s))`, quoted(text))
+	find := fmt.Sprintf(`[...document.querySelectorAll("button, a")].find((e) => e.checkVisibility() && !e.disabled && e.innerText.replace(/\s+/g, " ").trim().startsWith(%s))`, quoted(text))
 	b.waits(find+` !== undefined`, "there is something to press that says "+text)
 	// What is pressed may lead away at once.
 	_, err := chromedp.Run(b.ctx, chromedp.Evaluate[chromedp.Void](`setTimeout(() => `+find+`.click())`))

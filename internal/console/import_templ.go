@@ -358,7 +358,7 @@ func assignPage(v *visit, names []string) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = input("", field{name: "account", label: "Account", kind: "text", needed: true, value: v.value("account"), choices: choose(names...)}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = input("", field{name: "account", label: "Account", kind: "text", needed: true, value: orOnly(v.value("account"), names), choices: choose(names...)}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/a-h/templ"
+
 	"github.com/simlatch/simlatch/internal/operator/client"
 )
 
@@ -329,4 +331,13 @@ func (c *Console) stuck(v *visit) error {
 	}
 	return v.show(frame{title: "Stuck tasks", here: "stuck", live: "*"}, listPage(v,
 		"The carrier did not say what became of these. Their licenses stay reserved until somebody who has asked the carrier decides.", g, accountField(v, names)))
+}
+
+// polled has the script look again now and then, while something is under way: a
+// callback that is sent again is of a request that may be too old for live events.
+func polled(while bool) templ.Attributes {
+	if !while {
+		return nil
+	}
+	return templ.Attributes{"data-poll": "2000"}
 }

@@ -34,7 +34,7 @@ const (
 )
 
 // patience bounds every wait.
-const patience = 30 * time.Second
+const patience = 20 * time.Second
 
 // scene is a server with something to see, which all browser tests of a process
 // share.

@@ -44,6 +44,9 @@ func yesNo(is bool, then, otherwise cell) cell {
 	return otherwise
 }
 
+// nothing reports whether the cell says nothing.
+func (c cell) nothing() bool { return c.text == "" && c.at.IsZero() && c.bar == nil && c.more == "" }
+
 // csv is the cell as a spreadsheet may have it: what begins like a formula is
 // told to be text.
 func (c cell) csv() string {

@@ -267,12 +267,15 @@ func (v *visit) accountNames() ([]string, error) {
 // mostChoices is how many names a field offers; others are typed in.
 const mostChoices = 500
 
-// skus are the SKUs to choose from.
+// skus are the SKUs to choose from: the one whose licenses cannot be taken back is
+// the last, so that nobody takes it by leaving a field as it is.
 func skus() (names []string) {
 	for _, sku := range license.SKUs() {
-		names = append(names, string(sku))
+		if sku != license.SKULifetime {
+			names = append(names, string(sku))
+		}
 	}
-	return names
+	return append(names, lifetime)
 }
 
 // atoi reads a number; nothing is 0.
@@ -288,4 +291,12 @@ func orZero(text string) string {
 		return "0s"
 	}
 	return text
+}
+
+// orOnly is what was chosen, or the only choice there is.
+func orOnly(chosen string, names []string) string {
+	if chosen == "" && len(names) == 1 {
+		return names[0]
+	}
+	return chosen
 }
