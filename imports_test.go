@@ -64,6 +64,7 @@ var mayImport = map[string][]string{
 	"tools/gate":                         {"internal/store/storetest/pgcluster"},
 	"tools/errordoc":                     {"internal/recipe"},
 	"tools/cluster":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
+	"tools/torture":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
 	"tools/bench":                        {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }
 
