@@ -33,27 +33,18 @@ func (w *world) check(ctx context.Context) error {
 // of; no other is, since each was repeated until it was acknowledged.
 func (w *world) checkRequests(ctx context.Context, s *store.Store) error {
 	found := map[string]bool{}
-	for _, account := range accounts {
-		for f := (store.RequestFilter{Account: license.AccountName(account), Limit: 1000}); ; {
-			list, last, more, err := s.Requests(ctx, f)
-			if err != nil {
-				return err
-			}
-			for _, r := range list {
-				found[string(r.ID)] = true
-				a, known := w.requests[string(r.ID)]
-				switch {
-				case !known:
-					w.double("request %s of %d devices was acknowledged to nobody", r.ID, r.Total)
-				case a.devices != r.Total || r.Done+r.Failed != r.Total || r.Ended != r.Total:
-					w.lost("request %s of %d devices: %d done, %d failed, %d callbacks ended", r.ID, a.devices, r.Done, r.Failed, r.Ended)
-				}
-			}
-			if !more {
-				break
-			}
-			f.Before = last
+	err := w.eachRequest(ctx, s, func(r store.KeptRequest) {
+		found[string(r.ID)] = true
+		a, known := w.requests[string(r.ID)]
+		switch {
+		case !known:
+			w.double("request %s of %d devices was acknowledged to nobody", r.ID, r.Total)
+		case a.devices != r.Total || r.Done+r.Failed != r.Total || r.Ended != r.Total:
+			w.lost("request %s of %d devices: %d done, %d failed, %d callbacks ended", r.ID, a.devices, r.Done, r.Failed, r.Ended)
 		}
+	})
+	if err != nil {
+		return err
 	}
 	for id, a := range w.requests {
 		if !found[id] {
@@ -72,6 +63,26 @@ func (w *world) checkRequests(ctx context.Context, s *store.Store) error {
 	for id := range w.sink.came {
 		if _, known := w.requests[id]; !known {
 			w.wrong("a callback came of request %s, which was acknowledged to nobody", id)
+		}
+	}
+	return nil
+}
+
+// eachRequest walks through the requests that there are.
+func (w *world) eachRequest(ctx context.Context, s *store.Store, do func(store.KeptRequest)) error {
+	for _, account := range accounts {
+		for f := (store.RequestFilter{Account: license.AccountName(account), Limit: 1000}); ; {
+			list, last, more, err := s.Requests(ctx, f)
+			if err != nil {
+				return err
+			}
+			for _, r := range list {
+				do(r)
+			}
+			if !more {
+				break
+			}
+			f.Before = last
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 // A matrix is the crash matrix on one engine: seeds, some of them at once.
 type matrix struct {
 	o       *options
+	soon    bool // that each point kills at its first passage
 	engine  string
 	seeds   int
 	at      int    // how many seeds run at once
@@ -80,7 +81,11 @@ func (m *matrix) run(ctx context.Context) {
 	for range min(m.at, m.seeds) {
 		group.Go(func() {
 			for seed := range seeds {
-				m.seed(ctx, planOf(seed, m.engine))
+				p := planOf(seed, m.engine)
+				if m.soon {
+					p.atOnce()
+				}
+				m.seed(ctx, p)
 			}
 		})
 	}
@@ -90,11 +95,20 @@ func (m *matrix) run(ctx context.Context) {
 		}
 		seeds <- m.o.seed + i
 	}
+	// A point that is passed rarely may not have been passed often enough.
+	for i := uint64(m.seeds); m.whole() && i < 2*uint64(m.seeds) && ctx.Err() == nil && m.missing() != nil; i++ {
+		seeds <- m.o.seed + i
+	}
 	close(seeds)
 	group.Wait()
-	if m.seeds >= 20 {
-		m.failed = errors.Join(m.failed, m.complete())
+	if m.whole() {
+		m.failed = errors.Join(m.failed, m.missing())
 	}
+}
+
+// whole reports whether there are so many seeds that each point has its turn.
+func (m *matrix) whole() bool {
+	return m.engine != postgresDeaths && m.seeds*(livesOfSeed-2) >= len(pointsOf(m.engine))
 }
 
 // seed runs one seed and adds what came of it.
@@ -109,6 +123,7 @@ func (m *matrix) seed(ctx context.Context, p plan) {
 		m.count(w, deaths)
 	}
 	if err == nil && said == "" {
+		m.failed = errors.Join(m.failed, os.RemoveAll(w.dir))
 		fmt.Fprintf(m.o.out, "%s, seed %d: %d deaths, %d acknowledged, in %s\n", p.engine, p.seed, len(deaths), w.row.Work, time.Since(begun).Round(time.Second/10))
 		return
 	}
@@ -128,8 +143,19 @@ func (m *matrix) count(w *world, deaths []death) {
 		r.Work += d.work
 		m.deaths[d.name] = r
 	}
-	passed, _, err := w.passed()
+	passed, died, err := w.passed()
 	m.failed = errors.Join(m.failed, err)
+	for name, n := range died {
+		seen := 0
+		for _, d := range deaths {
+			if d.name == name {
+				seen++
+			}
+		}
+		if seen != n {
+			m.failed = errors.Join(m.failed, fmt.Errorf("%s, seed %d: %d servers died at %s, and %d were seen to", w.plan.engine, w.plan.seed, n, name, seen))
+		}
+	}
 	for _, name := range passed {
 		m.passed[name] = true
 	}
@@ -176,23 +202,19 @@ func (m *matrix) try(ctx context.Context, p plan) (w *world, deaths []death, err
 	}
 	cancel() // clients of a world that failed
 	w.working.Wait()
-	if err == nil && w.harm() == "" && !m.o.keep {
-		err = os.RemoveAll(dir)
-	}
 	return w, deaths, err
 }
 
-// complete is an error where a point was never passed, or nobody died there.
-func (m *matrix) complete() (err error) {
-	if m.engine == postgresDeaths {
-		return nil
-	}
-	for i, info := range crash.Points() {
-		switch died := m.deaths[info.Name].Tried; {
+// missing is an error where a point was never passed, or nobody died there.
+func (m *matrix) missing() (err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, info := range crash.Points() {
+		switch {
 		case info.SQLite && m.engine != "sqlite":
 		case !m.passed[info.Name]:
-			err = errors.Join(err, fmt.Errorf("%s: point %d, %s, was never passed", m.engine, i, info.Name))
-		case died == 0:
+			err = errors.Join(err, fmt.Errorf("%s: point %s was never passed", m.engine, info.Name))
+		case m.deaths[info.Name].Tried == 0:
 			err = errors.Join(err, fmt.Errorf("%s: no server died at %s", m.engine, info.Name))
 		}
 	}

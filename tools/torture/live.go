@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/simlatch/simlatch/internal/store"
 )
 
 // A host is PostgreSQL, where it is what dies.
@@ -195,10 +197,8 @@ func (w *world) finish(p *process) error {
 	w.urls.Store(&[]string{p.url})
 	close(w.stop)
 	w.working.Wait()
-	for w.owes() { // the carrier brings its last outcomes; whoever waits for them was told by then
-		if !sleep(w.ctx, 10*time.Millisecond) {
-			return w.ctx.Err()
-		}
+	if err := w.rest(); err != nil {
+		return err
 	}
 	w.urls.Store(&[]string{})
 	if err := p.terminate(20 * time.Second); err != nil {
@@ -207,6 +207,31 @@ func (w *world) finish(p *process) error {
 	return w.ctx.Err()
 }
 
+// rest waits until nothing is left to do: what was told to a listener just before a
+// death is told again when the lease on it has ended.
+func (w *world) rest() error {
+	s, err := store.Open(w.ctx, w.database, store.Options{})
+	if err != nil {
+		return err
+	}
+	for late := time.Now().Add(drainPatience); err == nil; {
+		var open int
+		err = w.eachRequest(w.ctx, s, func(r store.KeptRequest) {
+			if r.Ended < r.Total {
+				open++
+			}
+		})
+		if err == nil && open == 0 && !w.owes() || time.Now().After(late) {
+			break // check tells what is still open
+		}
+		if !sleep(w.ctx, 100*time.Millisecond) {
+			err = w.ctx.Err()
+		}
+	}
+	return errors.Join(err, s.Close())
+}
+
+// owes reports whether the carrier has outcomes to bring.
 func (w *world) owes() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -64,7 +64,7 @@ func planOf(seed uint64, engine string) plan {
 	r := rand.New(rand.NewPCG(seed, 8)) //nolint:gosec // it is to be repeated
 	p := plan{
 		seed: seed, engine: engine, clients: 2 + r.IntN(4), chunks: 4 + r.IntN(12), large: 20 + r.IntN(120),
-		refuse: r.IntN(25), late: r.IntN(20), bystander: engine != "sqlite" && seed%2 == 0,
+		refuse: 1 + r.IntN(25), late: 3 + r.IntN(20), bystander: engine != "sqlite" && seed%2 == 0,
 	}
 	for range 4 {
 		p.imports = append(p.imports, []int{1, 40, 700, 2500}[r.IntN(4)])
@@ -109,6 +109,15 @@ func (p *plan) order() {
 	}
 	p.lives = append(soon, late...)
 	p.bystander = p.bystander && len(late) == 0 // or it would take those leases
+}
+
+// atOnce has each point kill when it is first passed.
+func (p *plan) atOnce() {
+	for _, lives := range [][]life{p.first, p.lives} {
+		for i := range lives {
+			lives[i].passage = min(1, lives[i].passage)
+		}
+	}
 }
 
 // leasePatience is longer than a lease.

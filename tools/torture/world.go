@@ -153,9 +153,13 @@ func (w *world) fault(count *int, format string, args ...any) {
 }
 
 // lost, double and wrong note harm; w.mu is held.
-func (w *world) lost(format string, args ...any)   { w.fault(&w.row.Lost, "lost: "+format, args...) }
-func (w *world) double(format string, args ...any) { w.fault(&w.row.Double, "double: "+format, args...) }
-func (w *world) wrong(format string, args ...any)  { w.fault(&w.row.Wrong, "wrong: "+format, args...) }
+func (w *world) lost(format string, args ...any) { w.fault(&w.row.Lost, "lost: "+format, args...) }
+
+func (w *world) double(format string, args ...any) {
+	w.fault(&w.row.Double, "double: "+format, args...)
+}
+
+func (w *world) wrong(format string, args ...any) { w.fault(&w.row.Wrong, "wrong: "+format, args...) }
 
 // serve starts a server that dies as l says; an empty life dies nowhere.
 func (w *world) serve(l life) (*process, error) {
