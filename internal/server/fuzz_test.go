@@ -19,6 +19,8 @@ func FuzzSurface(f *testing.F) {
 	f.Add([]byte{})
 	s := newSurface(f)
 	f.Fuzz(func(t *testing.T, program []byte) {
+		s.tb = t
+		defer func() { s.tb = f }()
 		wrong, _ := s.run(program)
 		for _, w := range wrong {
 			t.Error(w)
@@ -118,4 +120,21 @@ func keep(t *testing.T, program []byte) {
 	if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%x", sha256.Sum256([]byte(text)))[:16]), []byte(text), 0o644); err != nil { //nolint:gosec // it is a test's data
 		t.Fatal(err)
 	}
+}
+
+// FuzzSeed reads seeds of any kind: what is wrong with one says where.
+func FuzzSeed(f *testing.F) {
+	f.Add([]byte(goodSeed))
+	f.Add([]byte("accounts: [{name: \"1\"}]\n---\n"))
+	f.Add([]byte("devices: &a [*a]\n"))
+	path := filepath.Join(f.TempDir(), "seed.yaml")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		seed, err := ReadSeed(path, func(string) {})
+		if (seed == nil) == (err == nil) || err != nil && !strings.Contains(err.Error(), path) {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
 }

@@ -163,7 +163,7 @@ func (s *surface) template() {
 	for _, role := range []auth.Role{auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin} {
 		token := auth.NewOperatorToken()
 		record := auth.OperatorRecord{Operator: auth.Operator{Name: "the-" + string(role), Role: role}, TokenHash: auth.HashSecret(token)}
-		if err := s.server.store.AddOperator(s.tb.Context(), record, time.Now()); err != nil {
+		if err := s.server.store.AddOperator(context.Background(), record, time.Now()); err != nil {
 			s.tb.Fatal(err)
 		}
 		s.known.operator[string(role)] = string(token)
@@ -193,7 +193,7 @@ func (s *surface) serve(path, seed string) {
 	}
 	r := &running{done: make(chan error, 1)}
 	var err error
-	if r.Server, err = New(s.tb.Context(), cfg); err != nil {
+	if r.Server, err = New(context.Background(), cfg); err != nil {
 		s.tb.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
