@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"net/url"
 	pathpkg "path"
 	"strings"
 	"sync"
@@ -99,10 +100,13 @@ func (s *surface) dialect(c rawCall, answer *http.Response, body []byte) error {
 	problem := kind == "application/problem+json"
 	err = json.Unmarshal(body, &e)
 	path, _, _ := strings.Cut(c.path, "?")
+	if u, err := url.ParseRequestURI(path); err == nil {
+		path = u.Path
+	}
 	switch {
 	case problem && (err != nil || e.Title == "" || e.Status != answer.StatusCode):
 		return errors.New("a problem without title or with another status")
-	case problem && !strings.HasPrefix(c.path, client.Prefix[:len("/operator/")]):
+	case problem && !strings.HasPrefix(path, client.Prefix[:len("/operator/")]):
 		return errors.New("the operator API's dialect elsewhere")
 	case problem:
 		return nil
@@ -112,7 +116,7 @@ func (s *surface) dialect(c rawCall, answer *http.Response, body []byte) error {
 		return nil
 	case err != nil || e.Code == "" || e.Message == "":
 		return errors.New("an error without errorCode or errorMessage")
-	case strings.HasPrefix(c.path, client.Prefix+"/") && !strings.HasSuffix(e.Code, "Malformed"):
+	case strings.HasPrefix(path, client.Prefix+"/") && !strings.HasSuffix(e.Code, "Malformed"):
 		return errors.New("the compatible API's dialect in the operator API")
 	}
 	return nil
