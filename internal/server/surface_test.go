@@ -271,7 +271,9 @@ var looks = map[string]string{
 
 // look is the state as it is when the carrier has nothing left to do.
 func (s *surface) look() map[string]string {
-	for deadline := time.Now().Add(callTime); ; {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(callTime); ; <-tick.C {
 		var busy int
 		const inWork = `SELECT count(*) FROM task WHERE phase = 'carrier' AND (carrier_due IS NULL OR carrier_due < $1)`
 		if err := s.db.QueryRow(inWork, time.Now().Add(30*time.Minute).UnixMicro()).Scan(&busy); err != nil {
@@ -283,7 +285,6 @@ func (s *surface) look() map[string]string {
 		if time.Now().After(deadline) {
 			s.tb.Fatalf("%d tasks are not settled", busy)
 		}
-		time.Sleep(time.Millisecond)
 	}
 	state := map[string]string{}
 	for table, columns := range looks {
