@@ -63,6 +63,8 @@ var mayImport = map[string][]string{
 	"internal/store/storetest/pgcluster": {},
 	"tools/gate":                         {"internal/store/storetest/pgcluster"},
 	"tools/errordoc":                     {"internal/recipe"},
+	"tools/fuzz":                         {},
+	"tools/supply":                       {},
 	"tools/cluster":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
 	"tools/bench":                        {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }

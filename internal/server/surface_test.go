@@ -175,7 +175,7 @@ func (s *surface) template() {
 // enter makes a call and returns a member of its answer.
 func (s *surface) enter(member string, of sample) string {
 	m := mutator{tape: &tape{}, known: &s.known}
-	answer, body, err := s.send(m.frame(of))
+	answer, body, err := s.send(m.frame(of)) //nolint:bodyclose // it is read
 	var members map[string]any
 	if err != nil || answer.StatusCode != http.StatusOK || json.Unmarshal(body, &members) != nil {
 		s.tb.Fatalf("entering: %v, %v %s", err, answer, body)
@@ -227,7 +227,6 @@ func (s *surface) send(c rawCall) (*http.Response, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer conn.Close()
 	_ = conn.(*net.TCPConn).SetLinger(0) // or the machine runs out of ports
 	_ = conn.SetDeadline(time.Now().Add(callTime))
 	written := make(chan struct{})
@@ -288,24 +287,30 @@ func (s *surface) look() map[string]string {
 	}
 	state := map[string]string{}
 	for table, columns := range looks {
-		rows, err := s.db.Query("SELECT " + strings.ReplaceAll(columns, ", ", " || '|' || ") + " FROM " + table + " ORDER BY 1")
-		if err != nil {
-			s.tb.Fatal(err)
-		}
-		h := sha256.New()
-		for rows.Next() {
-			var row string
-			if err := rows.Scan(&row); err != nil {
-				s.tb.Fatal(err)
-			}
-			h.Write([]byte(row + "\n"))
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			s.tb.Fatal(err)
-		}
-		state[table] = string(h.Sum(nil))
+		state[table] = s.hash("SELECT " + strings.ReplaceAll(columns, ", ", " || '|' || ") + " FROM " + table + " ORDER BY 1")
 	}
 	return state
+}
+
+// hash is of all rows of one text.
+func (s *surface) hash(query string) string {
+	rows, err := s.db.Query(query)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer rows.Close()
+	h := sha256.New()
+	for rows.Next() {
+		var row string
+		if err := rows.Scan(&row); err != nil {
+			s.tb.Fatal(err)
+		}
+		h.Write([]byte(row + "\n"))
+	}
+	if err := rows.Err(); err != nil {
+		s.tb.Fatal(err)
+	}
+	return string(h.Sum(nil))
 }
 
 // most is how many programs run on one database, and how many calls one may make.
@@ -324,7 +329,7 @@ func (s *surface) run(program []byte) (wrong []string, answered []string) {
 	m := &mutator{tape: &tape{program}, samples: s.samples, words: s.words, known: &s.known}
 	for n := 1 + m.pick(mostCalls); n > 0 && wrong == nil; n-- {
 		c := m.call()
-		answer, body, err := s.send(c)
+		answer, body, err := s.send(c) //nolint:bodyclose // it is read
 		said := s.judge(c, answer, body, err)
 		if answer != nil {
 			answered = append(answered, fmt.Sprintf("%s | %d %s", of(c), answer.StatusCode, codeIn(body)))

@@ -7,8 +7,8 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -66,7 +66,7 @@ var declaration = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
 // targets finds the fuzz targets of the module. FuzzSurface is run as
 // TestSurface.
 func targets(wanted *regexp.Regexp) ([]result, error) {
-	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}}\t{{.Dir}}\t{{join .TestGoFiles \" \"}} {{join .XTestGoFiles \" \"}}", "./...").Output()
+	out, err := exec.CommandContext(context.Background(), "go", "list", "-f", "{{.ImportPath}}\t{{.Dir}}\t{{join .TestGoFiles \" \"}} {{join .XTestGoFiles \" \"}}", "./...").Output()
 	if err != nil {
 		return nil, fmt.Errorf("listing the packages: %w", err)
 	}
@@ -115,7 +115,7 @@ func (r *result) run(d time.Duration) {
 // command runs a command, shows what it says and returns it.
 func command(name string, args ...string) (string, time.Duration, error) {
 	var out bytes.Buffer
-	c := exec.Command(name, args...)
+	c := exec.CommandContext(context.Background(), name, args...)
 	c.Stdout = io.MultiWriter(os.Stdout, &out)
 	c.Stderr = c.Stdout
 	// An interrupt reaches it too, and it ends by itself.
@@ -129,9 +129,7 @@ func command(name string, args ...string) (string, time.Duration, error) {
 
 // report prints the table.
 func report(results []result) error {
-	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
-	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	table := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "\nPACKAGE\tTARGET\tRAN\tTIME\tFOUND")
 	failed := 0
 	for _, r := range results {
