@@ -25,7 +25,7 @@ tool = go tool -modfile=tools/$(1)/go.mod $(1)
 GO_DIRS = $(wildcard cmd examples internal m2m tools *.go)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster test test-ha race check fuzz build sbom reproducible bench bench-go generate fmt go-version
+.PHONY: help demo cluster test test-ha torture race check fuzz build sbom reproducible bench bench-go generate fmt go-version
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -46,6 +46,14 @@ test-ha: go-version ## kill and freeze PostgreSQL's primary under load; a part o
 	@tools/prepare.sh
 	go test -count=1 -v -run 'Failover|Standby|Frozen|CommitIs' \
 		./internal/store/storetest/pgcluster ./internal/store ./internal/server
+
+torture: TEST_POSTGRES := $(if $(filter auto,$(TEST_POSTGRES)),durable,$(TEST_POSTGRES))
+torture: TEST_RACE :=
+torture: go-version ## crash the server, simulate its days and mistreat it, for some twenty minutes (TORTURE_ARGS="-only regexp -seed N"; -h lists more)
+	@tools/prepare.sh
+	CGO_ENABLED=0 go build -trimpath -tags crash -o bin/simlatch-crash ./cmd/simlatch
+	go build -o bin/torture ./tools/torture
+	bin/torture -simlatch bin/simlatch-crash -postgres "$(TEST_POSTGRES)" -json bin/torture.json $(TORTURE_ARGS)
 
 race: go-version ## run tests under the race detector (PKG=./internal/store selects)
 	@tools/prepare.sh

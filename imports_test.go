@@ -66,6 +66,7 @@ var mayImport = map[string][]string{
 	"tools/fuzz":                         {},
 	"tools/supply":                       {},
 	"tools/cluster":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
+	"tools/torture":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
 	"tools/bench":                        {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }
 
