@@ -64,6 +64,8 @@ var mayImport = map[string][]string{
 	"internal/store/storetest/pgcluster": {},
 	"tools/gate":                         {"internal/store/storetest/pgcluster"},
 	"tools/errordoc":                     {"internal/recipe"},
+	"tools/fuzz":                         {},
+	"tools/supply":                       {},
 	"tools/cluster":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
 	"tools/torture": {
 		"internal/crash", "internal/license", "internal/load", "internal/operator/client", "internal/store", "internal/store/storetest/pgcluster", "m2m",

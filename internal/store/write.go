@@ -131,7 +131,7 @@ func (s *Store) write(ctx context.Context, account license.AccountName, weight i
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(rand.N(time.Millisecond << (2 * try))):
+		case <-time.After(rand.N(time.Millisecond << (2 * try))): //nolint:gosec // nobody gains by guessing it
 		}
 	}
 }
