@@ -23,6 +23,9 @@ func (w *world) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if left, err := s.Unsealed(ctx, 1); err != nil || len(left) > 0 {
+		w.wrong("entries of the audit were not sealed: %v, %v", left, err)
+	}
 	w.mu.Lock()
 	err = errors.Join(w.checkRequests(ctx, s), w.checkSIMs(ctx, s), w.checkPurchases(ctx, s))
 	w.mu.Unlock()

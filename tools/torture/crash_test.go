@@ -81,7 +81,7 @@ func TestCrashes(t *testing.T) {
 		postgres = c.URL()
 	}
 	if postgres != "" {
-		list = append(list, &matrix{engine: "postgres", seeds: 3, at: 3, soon: true, server: postgres})
+		list = append(list, &matrix{engine: "postgres", seeds: 2, at: 2, soon: true, server: postgres})
 	}
 	var group sync.WaitGroup
 	for _, m := range list {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/store"
 )
 
@@ -221,7 +222,11 @@ func (w *world) rest() error {
 				open++
 			}
 		})
-		if err == nil && open == 0 && !w.owes() || time.Now().After(late) {
+		var unsealed []license.AuditEntry // verify says nothing of those
+		if err == nil {
+			unsealed, err = s.Unsealed(w.ctx, 1)
+		}
+		if err == nil && open+len(unsealed) == 0 && !w.owes() || time.Now().After(late) {
 			break // check tells what is still open
 		}
 		if !sleep(w.ctx, 100*time.Millisecond) {
