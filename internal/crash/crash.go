@@ -101,7 +101,18 @@ type Info struct {
 // Points is every point, in the order of its number. The tests of tools/torture
 // hold it against the code.
 func Points() []Info {
-	return []Info{
+	list := make([]Info, points)
+	for _, of := range []map[Point]Info{pointsOfWork(), otherPoints()} {
+		for p, info := range of {
+			list[p] = info
+		}
+	}
+	return list
+}
+
+// pointsOfWork are those on the way of a request.
+func pointsOfWork() map[Point]Info {
+	return map[Point]Info{
 		TxBegun:      {Name: "tx.begun", Is: "a transaction is open", Passages: 60},
 		TxStatement:  {Name: "tx.statement", Is: "between two statements of a transaction", Passages: 300},
 		TxCommitting: {Name: "tx.committing", Is: "all is written, COMMIT is not sent", Passages: 60},
@@ -134,7 +145,12 @@ func Points() []Info {
 		FinishBegun:     {Name: "finish.begun", Is: "the transaction of ended callbacks is open"},
 		FinishWritten:   {Name: "finish.written", Is: "they are written"},
 		FinishCommitted: {Name: "finish.committed", Is: "written, and the sender does not know"},
+	}
+}
 
+// otherPoints are of leases that come back, of operators, and of the database.
+func otherPoints() map[Point]Info {
+	return map[Point]Info{
 		GiveBackBegun:     {Name: "giveback.begun", Is: "at shutdown, leases are to be given back", Passages: 1},
 		GiveBackWritten:   {Name: "giveback.written", Is: "they are given back", Passages: 1},
 		GiveBackCommitted: {Name: "giveback.committed", Is: "given back, and not told", Passages: 1},
