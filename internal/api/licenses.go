@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/m2m"
 )
@@ -80,6 +81,7 @@ func (a *API) Accept(ctx context.Context, p license.AcceptParams) (accepted lice
 	if !accepted.Replay {
 		a.metrics.accepted(r.Action, len(r.Devices))
 	}
+	crash.At(crash.AcceptAnswering)
 	return accepted, nil
 }
 
