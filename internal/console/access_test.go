@@ -103,6 +103,8 @@ func TestSignIn(t *testing.T) {
 	}
 	b.press("Sign out")
 	b.sees(".notice", "You are signed out.")
+	b.did(auth.RoleViewer, "console.sign-in", operatorOf(auth.RoleViewer))
+	b.did(auth.RoleViewer, "console.sign-out", operatorOf(auth.RoleViewer))
 	b.open("/pools")
 	b.sees("h1", "Sign in")
 	b.open("/no/such/page")

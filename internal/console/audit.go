@@ -90,5 +90,8 @@ func (c *Console) runVerify(v *visit) error {
 		{"SKU", func(d client.Drift) cell { return words(d.SKU) }},
 		{"What", func(d client.Drift) cell { return words(d.What) }},
 	}, found.Drift, nil)
+	if v.value("format") == "csv" {
+		return sendGrid(v, drift)
+	}
 	return v.show(frame{title: "Verify", here: "verify"}, verifyPage(v, &found, drift))
 }

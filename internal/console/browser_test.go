@@ -70,8 +70,11 @@ type tab struct {
 // newTab opens a tab, and signs in with a role; "" is nobody.
 func newTab(t *testing.T, role auth.Role) *tab {
 	t.Helper()
-	if os.Getenv("TEST_CHROMIUM") == "off" {
+	switch {
+	case os.Getenv("TEST_CHROMIUM") == "off":
 		t.Skip("TEST_CHROMIUM is off")
+	case testing.Short(): // under the race detector: the tests without a browser reach the same code
+		t.Skip("a browser takes long")
 	}
 	chromium.once.Do(startChromium)
 	switch {

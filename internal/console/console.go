@@ -36,6 +36,9 @@ type Config struct {
 	Sessions Sessions
 	Operator http.Handler // the operator API
 	Clock    license.Clock
+	// Record writes down in the audit that an operator signed in or out; nil: it is
+	// not.
+	Record func(ctx context.Context, who license.Actor, action string) error
 	Logger   *slog.Logger // nil: nothing is logged
 	// Secure is that browsers reach us by TLS: cookies are for TLS alone.
 	Secure bool

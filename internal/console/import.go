@@ -157,6 +157,10 @@ func (c *Console) importShow(v *visit) error {
 		v.status = http.StatusOK
 	}
 	warnings := newGrid("Warnings", lineColumns(), u.checked.Warnings, nil)
+	if v.wantsCSV("") {
+		return sendGrid(v, warnings)
+	}
+	warnings.csv = v.here(map[string]string{"format": "csv"})
 	return v.show(frame{title: "Import " + u.name, here: "import"}, uploadPage(v, u, warnings))
 }
 
@@ -265,6 +269,9 @@ func (c *Console) plan(v *visit) error {
 		}},
 		{"Why not", func(d client.PlannedDevice) cell { return words(d.Reason) }},
 	}, planned.Devices, nil)
+	if v.value("format") == "csv" {
+		return sendGrid(v, g)
+	}
 	return v.show(frame{title: "The plan", here: "assign"}, planPage(v, account, in, planned, g))
 }
 

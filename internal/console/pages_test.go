@@ -3,6 +3,7 @@ package console_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -62,17 +63,36 @@ func TestScreenshots(t *testing.T) {
 	}
 	b := newTab(t, auth.RoleAdmin)
 	b.do(chromedp.EmulateViewport(1280, 860))
+	take := func(name string) {
+		picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644)) //nolint:gosec // pictures of the documents
+	}
+	pictured := []string{"overview", "pool", "request", "task", "sim", "callbacks", "access", "audit"}
 	for _, p := range b.scene.everyPage(t) {
-		for _, dark := range []bool{false, true} {
+		if slices.Contains(pictured, p.name) || os.Getenv("SCREENSHOTS_ALL") != "" {
 			b.do(chromedp.Navigate(b.scene.url + "/console" + p.path))
-			b.dark(dark)
-			name := p.name + ".png"
-			if dark {
-				name = p.name + "-dark.png"
-			}
-			picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
-			must(t, err)
-			must(t, os.WriteFile(filepath.Join(dir, name), picture, 0o644)) //nolint:gosec // pictures of the documents
+			b.dark(false)
+			take(p.name)
 		}
 	}
+	b.do(chromedp.Navigate(b.scene.url + "/console/"))
+	b.dark(true)
+	take("overview-dark")
+	b.dark(false)
+	b.open("/assign")
+	b.fill("account", fleet)
+	b.fill("iccids", iccid(1, 101)+"\n"+iccid(1, 102)+"\n"+iccid(1, 3)+"\n"+iccid(1, 104))
+	b.press("Show the plan")
+	b.sees("h1", "The plan")
+	take("plan")
+	b.open("/import")
+	b.fill("account", fleet)
+	b.fill("text", "iccid,imei\n"+iccid(1, 900)+","+imei(1, 900)+"\n8914800,12\n"+iccid(1, 901)+",350000000000000\n")
+	b.press("Check")
+	b.sees(".alert", "line 3")
+	take("import")
+	b.do(chromedp.EmulateViewport(390, 800))
+	b.open("/")
+	take("narrow")
 }

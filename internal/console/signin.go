@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/simlatch/simlatch/internal/auth"
+	"github.com/simlatch/simlatch/internal/license"
 )
 
 // showSignIn shows where to sign in.
@@ -30,11 +31,13 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, next := v.value("name"), v.value("next")
-	token, _, err := c.cfg.Sessions.SignIn(r.Context(), name, auth.Secret(r.PostFormValue("password")), v.from())
+	token, who, err := c.cfg.Sessions.SignIn(r.Context(), name, auth.Secret(r.PostFormValue("password")), v.from())
 	var slowed *auth.SlowedError
 	var a *alert
 	switch {
 	case err == nil:
+		v.who = acting(who, v.from())
+		v.record("console.sign-in")
 		v.setCookie(sessionCookie, string(token), 0)
 		http.Redirect(w, r, afterSignIn(next), http.StatusSeeOther)
 		return
@@ -70,6 +73,19 @@ func (c *Console) signOut(v *visit) error {
 	if err := c.cfg.Sessions.SignOut(v.r.Context(), v.token); err != nil {
 		return err
 	}
+	v.record("console.sign-out")
 	v.setCookie(sessionCookie, "", -1)
 	return v.done(Prefix+"/sign-in", "You are signed out.")
+}
+
+// record has the audit say that somebody signed in or out. Where it cannot, they are
+// signed in all the same, and the log has it.
+func (v *visit) record(action string) {
+	if v.c.cfg.Record == nil {
+		return
+	}
+	who := license.Actor{Name: v.who.Name, Via: v.who.Via, From: v.who.From}
+	if err := v.c.cfg.Record(v.r.Context(), who, action); err != nil {
+		v.c.cfg.Logger.ErrorContext(v.r.Context(), "writing down who signed in or out", "operator", who.Name, "action", action, "error", err)
+	}
 }

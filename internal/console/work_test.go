@@ -107,6 +107,11 @@ func TestAssign(t *testing.T) {
 	b.check()
 	b.sees("#plan", "2 of 3 SIMs can be assigned SIMSec-IoT")
 	b.sees("#plan-sims", "refused")
+	plan := eval[string](b, `(() => { const f = document.querySelector("[data-stay]").form, q = new URLSearchParams(new FormData(f)); q.set("format", "csv");
+		return fetch(f.getAttribute("action"), { method: "POST", body: q }).then((a) => a.text()); })()`)
+	if strings.Count(plan, "\n") != 4 || !strings.Contains(plan, iccid(1, 102)+",assigned,") {
+		t.Errorf("the plan as CSV: %q", plan)
+	}
 	b.press("Assign the other 2")
 	b.confirmed("The request is accepted: 2 SIMs.")
 	b.sees("#request .badge", "success")

@@ -79,7 +79,7 @@ func (u *upload) note(line int, err error) {
 }
 
 func (u *upload) refused() error {
-	p := problemf(errImport, "nothing was imported: %d lines cannot be; lines names the first of them", u.count)
+	p := problemf(errImport, "nothing was imported: %d of the lines cannot be; the first of them are named", u.count)
 	p.lines, p.count = u.bad, u.count
 	return p
 }

@@ -29,8 +29,12 @@ func (a *API) listOperators(ctx context.Context, c *call) (page client.Page[clie
 
 func (a *API) getOperator(ctx context.Context, c *call) (client.Operator, error) {
 	o, err := c.store().Operator(ctx, c.r.PathValue("name"))
+	c.etag = operatorTag(o)
 	return operatorOf(o), err
 }
+
+// operatorTag stands for what can be changed of an operator here.
+func operatorTag(o auth.OperatorRecord) string { return tag(o.Name, o.Role, o.Disabled) }
 
 func (a *API) addOperator(ctx context.Context, c *call, in client.NewOperator) (out client.OperatorToken, err error) {
 	if err := checkName("name", in.Name); err != nil {
@@ -56,6 +60,12 @@ func (a *API) changeOperator(ctx context.Context, c *call, in client.OperatorCha
 		if role, err = auth.ParseRole(*in.Role); err != nil {
 			return out, err
 		}
+	}
+	if _, err := a.getOperator(ctx, c); err != nil {
+		return out, err
+	}
+	if err := c.match(c.etag); err != nil {
+		return out, err
 	}
 	if in.Role != nil {
 		err = c.store().SetOperatorRole(ctx, name, role)

@@ -137,3 +137,22 @@ func TestOperatorPassword(t *testing.T) {
 		h.post("/operators/nobody/password", client.NewSecret{}).want(http.StatusNotFound)
 	})
 }
+
+// TestTags: what was changed since it was read is not changed.
+func TestTags(t *testing.T) {
+	each(t, func(t *testing.T, h *harness) {
+		off := true
+		for path, change := range map[string][2]any{
+			account + "/pools/SIMSec-IoT": {client.PoolChange{Threshold: 3}, client.PoolChange{Threshold: 4}},
+			"/operators/the-viewer":       {client.OperatorChange{Disabled: &off}, client.OperatorChange{Role: &[]string{"admin"}[0]}},
+		} {
+			read := h.call(auth.RoleAdmin, "GET", path, nil).want(http.StatusOK).header.Get("ETag")
+			first := h.call(auth.RoleAdmin, "PATCH", path, change[0], "If-Match", read).want(http.StatusOK).header.Get("ETag")
+			if first == "" || first == read {
+				t.Errorf("%s: the tags are %s and %s", path, read, first)
+			}
+			h.call(auth.RoleAdmin, "PATCH", path, change[1], "If-Match", read).want(http.StatusPreconditionFailed).problem("precondition")
+			h.call(auth.RoleAdmin, "PATCH", path, change[1], "If-Match", first).want(http.StatusOK)
+		}
+	})
+}

@@ -172,6 +172,9 @@ func (c *core) wire() error {
 	}
 	c.console, err = console.New(console.Config{
 		Sessions: authority, Operator: c.operator, Clock: c.cfg.Clock, Logger: c.log,
+		Record: func(ctx context.Context, who license.Actor, action string) error {
+			return c.store.As(who).Record(ctx, action, "", who.Name, nil)
+		},
 		Secure: c.cfg.TLSCert != "", Simulated: c.cfg.simulated(),
 	})
 	return err

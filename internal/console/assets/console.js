@@ -88,9 +88,9 @@ function drops() {
 }
 
 for (const form of document.querySelectorAll("form[method=post]")) {
-  form.addEventListener("submit", () => {
-    const button = form.querySelector("button:not([type=button])");
-    if (!button) return;
+  form.addEventListener("submit", (event) => {
+    const button = event.submitter ?? form.querySelector("button:not([type=button])");
+    if (!button || "stay" in button.dataset) return;
     if (form.dataset.busy) button.textContent = form.dataset.busy;
     setTimeout(() => { button.disabled = true; });
   });
