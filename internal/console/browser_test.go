@@ -168,7 +168,9 @@ func (b *tab) sees(selector, text string) {
 // waits waits until an expression is true.
 func (b *tab) waits(expression, what string) {
 	b.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
+	tick := time.NewTicker(30 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
 		// In the midst of a navigation there is nothing to ask.
 		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](expression))
 		if err == nil && ok {
@@ -244,7 +246,8 @@ func (b *tab) press(text string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	time.Sleep(20 * time.Millisecond)
+	// The page may go away while this waits for it to.
+	_, _ = chromedp.Run(b.ctx, chromedp.Evaluate[bool](`new Promise((done) => setTimeout(() => done(true), 20))`, chromedp.EvalAwaitPromise))
 	b.waits(`document.readyState === "complete"`, "the page is there")
 }
 

@@ -15,7 +15,7 @@ import (
 type overviews struct {
 	mu   sync.Mutex // held while the store is looked at
 	last store.Overview
-	at   time.Time // by the machine's clock; zero: never
+	at   time.Time // zero: never
 }
 
 // freshOverview is how long a look counts.
@@ -24,15 +24,14 @@ const freshOverview = time.Second
 func (o *overviews) get(ctx context.Context, s *store.Store, now time.Time) (store.Overview, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.at.IsZero() && time.Since(o.at) < freshOverview {
+	if age := now.Sub(o.at); age >= 0 && age < freshOverview { // a clock may be put back
 		return o.last, nil
 	}
-	began := time.Now()
 	last, err := s.Overview(ctx, now)
 	if err != nil {
 		return last, err
 	}
-	o.last, o.at = last, began
+	o.last, o.at = last, now
 	return last, nil
 }
 
