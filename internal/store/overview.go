@@ -44,7 +44,7 @@ const (
 	overviewAccounts = 500
 	// overviewRequests is how many requests of the last hours are counted, of all
 	// accounts: some 30 ms.
-	overviewRequests = 50_000
+	overviewRequests = 20_000
 	overviewPools    = 12
 	overviewTrouble  = 10
 )
