@@ -131,10 +131,6 @@ func New(cfg Config) (*Sender, error) {
 	if cfg.Guard == nil {
 		cfg.Guard = NewGuard(nil)
 	}
-	m, err := newMetrics(cfg.Metrics)
-	if err != nil {
-		return nil, err
-	}
 	transport := newTransport(cfg)
 	carry := func(_ *license.Callback, req *http.Request) (*http.Response, error) { return transport.RoundTrip(req) }
 	if cfg.Courier != nil {
@@ -142,15 +138,19 @@ func New(cfg Config) (*Sender, error) {
 			return cfg.Courier.Carry(c, req, transport)
 		}
 	}
-	return &Sender{
+	s := &Sender{
 		cfg:       cfg,
 		transport: transport,
 		carry:     carry,
-		metrics:   m,
 		wake:      make(chan struct{}, 1),
 		pended:    make(chan struct{}, 1),
 		filled:    make(chan struct{}, 1),
 		kept:      make(chan struct{}, 1),
 		lanes:     make(map[license.AccountName]*lane),
-	}, nil
+	}
+	var err error
+	if s.metrics, err = newMetrics(cfg.Metrics, s.Held); err != nil {
+		return nil, err
+	}
+	return s, nil
 }

@@ -74,7 +74,7 @@ func (w *Worker) flush(ctx context.Context, batch []license.Outcome) error {
 	if err != nil {
 		return err
 	}
-	w.metrics.settled(batch, settled.Counted)
+	w.metrics.settled(w.cfg.Clock.Now(), batch, settled.Counted)
 	w.putOff(now, batch)
 	for account, s := range sums {
 		w.room.release(account, s.all)

@@ -37,6 +37,7 @@ type core struct {
 	upstream *carrier.Upstream  // nil where the carrier is none
 	recorder *exchange.Recorder // nil without --record
 	alerter  *alerter
+	gauges   *gauges
 	// operator is nil in a sandbox, whose answers are recorded whole: a stream
 	// of events would never end.
 	operator *operator.API
@@ -83,6 +84,7 @@ func (c *core) run(ctx context.Context) error {
 	if c.cfg.box == nil { // whose nodes are one, and whose operators are tests
 		group.Go(func() error { return c.beat(running) })
 		group.Go(func() error { return c.alerter.run(running) })
+		group.Go(func() error { return c.gauges.run(running) })
 	}
 	group.Go(func() error { return c.purge(running) })
 	group.Go(func() error { return c.seal(running) })
@@ -106,7 +108,7 @@ func (c *core) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from})
+	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from, Metrics: c.metrics})
 	if err != nil {
 		return err
 	}
@@ -141,6 +143,9 @@ func (c *core) wire() error {
 		return err
 	}
 	if c.alerter, err = newAlerter(c); err != nil {
+		return err
+	}
+	if c.gauges, err = newGauges(c); err != nil {
 		return err
 	}
 	work, err := c.newWorker()

@@ -61,13 +61,15 @@ func (s *Store) reclaimRequest(ctx context.Context, account license.AccountName,
 		return err
 	}
 	if n > 0 {
-		err := s.write(ctx, account, n, func(tx *tx) error {
-			_, err := tx.exec(takeBack, string(account), string(request), micros(until), micros(now))
+		var taken int64
+		err := s.write(ctx, account, n, func(tx *tx) (err error) {
+			taken, err = tx.exec(takeBack, string(account), string(request), micros(until), micros(now))
 			return err
 		})
 		if err != nil {
 			return err
 		}
+		s.metrics.takeovers.Add(float64(taken))
 	}
 	return s.write(ctx, account, 1, func(tx *tx) error {
 		if _, err := count(tx, lockRequest, string(account), string(request)); err != nil {
