@@ -27,15 +27,16 @@ var mayImport = map[string][]string{
 	"internal/exchange":        {},
 	"internal/recipe":          {},
 	"internal/openapi":         {},
+	"internal/tracing":         {},
 
 	"internal/auth":      {"internal/license"},
 	"internal/store":     {"internal/license", "internal/auth"},
 	"internal/inventory": {"internal/license", "internal/store"},
 
-	"internal/api":       {"internal/license", "internal/auth", "internal/openapi", "m2m"},
-	"internal/provision": {"internal/license"},
-	"internal/carrier":   {"internal/license", "m2m"},
-	"internal/callback":  {"internal/license", "m2m"},
+	"internal/api":       {"internal/license", "internal/auth", "internal/openapi", "internal/tracing", "m2m"},
+	"internal/provision": {"internal/license", "internal/tracing"},
+	"internal/carrier":   {"internal/license", "internal/tracing", "m2m"},
+	"internal/callback":  {"internal/license", "internal/tracing", "m2m"},
 	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client"},
 	"internal/sandbox":   {"internal/license", "m2m", "internal/recipe"},
 	"internal/console":   {"internal/license", "internal/auth", "internal/store"},
@@ -43,7 +44,7 @@ var mayImport = map[string][]string{
 	"internal/server": {
 		"internal/license", "internal/auth", "internal/store", "internal/api", "internal/provision",
 		"internal/carrier", "internal/callback", "internal/operator", "internal/sandbox", "internal/console",
-		"internal/inventory", "m2m", "internal/operator/client", "internal/exchange",
+		"internal/inventory", "m2m", "internal/operator/client", "internal/exchange", "internal/tracing",
 	},
 
 	"internal/load": {"m2m"},

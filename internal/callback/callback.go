@@ -31,6 +31,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 // Outbox is where callbacks wait until they are delivered; the store.
@@ -59,6 +60,7 @@ type Config struct {
 	Clock   license.Clock         // nil: the machine's
 	Logger  *slog.Logger          // nil: nothing is logged
 	Metrics prometheus.Registerer // nil: not exported
+	Tracer  tracing.Tracer        // zero: traces nothing
 
 	Attempts int           // how often a callback is tried in all; 0: 4
 	Interval time.Duration // from the end of an attempt to the next; 0: 5 minutes

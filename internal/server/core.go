@@ -20,6 +20,7 @@ import (
 	"github.com/simlatch/simlatch/internal/operator"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/store"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 // core is the service without its listener: what it serves, and the work it does.
@@ -132,10 +133,11 @@ func (c *core) wire() error {
 		SharedNodes: c.store.Engine() != "sqlite",
 		Lock:        c.cfg.LoginLock,
 	})
+	tracer := tracing.New(c.cfg.Traces)
 	guard := callback.NewGuard(c.cfg.CallbackAllow)
 	var err error
 	c.sender, err = callback.New(c.cfg.boxedSender(callback.Config{
-		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
+		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
 		Attempts: c.cfg.CallbackAttempts, Interval: c.cfg.CallbackInterval, Timeout: c.cfg.CallbackTimeout,
 		Grace: c.cfg.Grace,
 	}))
@@ -157,7 +159,7 @@ func (c *core) wire() error {
 	}
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
-		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
+		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
 		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, BodyTimeout: c.cfg.bodyTimeout,
 		Nodes:        func() int { return int(c.nodes.Load()) },
 		CheckURLHost: guard.CheckHost,
@@ -186,7 +188,7 @@ func (c *core) newWorker() (api.Work, error) {
 	}
 	c.worker, err = provision.New(c.cfg.boxedWorker(provision.Config{
 		Queue: c.store, Carrier: licensor, Timeout: timeout, Sink: c.sender, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
-		Callers: c.cfg.Workers, Grace: c.cfg.Grace,
+		Tracer: tracing.New(c.cfg.Traces), Callers: c.cfg.Workers, Grace: c.cfg.Grace,
 		// The callbacks it hands to the sender come under its lease.
 		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout, timeout+10*time.Second),
 	}))
