@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -61,11 +62,14 @@ func (s *Store) reclaimRequest(ctx context.Context, account license.AccountName,
 		return err
 	}
 	if n > 0 {
+		crash.At(crash.ReclaimBegun)
 		var taken int64
 		err := s.write(ctx, account, n, func(tx *tx) (err error) {
 			taken, err = tx.exec(takeBack, string(account), string(request), micros(until), micros(now))
+			crash.At(crash.ReclaimWritten)
 			return err
 		})
+		crash.At(crash.ReclaimCommitted)
 		if err != nil {
 			return err
 		}
