@@ -35,12 +35,9 @@ func newMetrics(r prometheus.Registerer, inMemory, failures func() int) (*metric
 		Help:    "Time a call of the carrier took, by whether it was answered.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 3, 11),
 	}, []string{"result"})
-	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "simlatch_provision_refused_total",
-		Help: "Refusals settled, by the carrier's code: already-licensed, other (its own), none.",
-	}, []string{"code"})
+	refused, byCode := newRefused()
 	m := &metrics{
-		refused: map[string]prometheus.Counter{},
+		refused: byCode,
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "simlatch_settle_seconds",
 			Help:    "Time from the acceptance of a request to the settled outcome of a device.",
@@ -57,9 +54,6 @@ func newMetrics(r prometheus.Registerer, inMemory, failures func() int) (*metric
 		dropped: counter("dropped_tasks_total",
 			"Tasks that waited too long for the carrier to be asked within their lease."),
 		settleFailures: counter("settle_failures_total", "Batches the store did not settle; they are tried again."),
-	}
-	for _, code := range []string{license.CodeAlreadyLicensed, codeOther, codeNone} {
-		m.refused[code] = refused.WithLabelValues(code)
 	}
 	for v := range m.tasks {
 		m.tasks[v] = map[license.Action]prometheus.Counter{}
@@ -91,6 +85,19 @@ const (
 	codeOther = "other"
 	codeNone  = "none"
 )
+
+// newRefused counts refusals; by code are those it has.
+func newRefused() (refused *prometheus.CounterVec, byCode map[string]prometheus.Counter) {
+	refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "simlatch_provision_refused_total",
+		Help: "Refusals settled, by the carrier's code: already-licensed, other (its own), none.",
+	}, []string{"code"})
+	byCode = map[string]prometheus.Counter{}
+	for _, code := range []string{license.CodeAlreadyLicensed, codeOther, codeNone} {
+		byCode[code] = refused.WithLabelValues(code)
+	}
+	return refused, byCode
+}
 
 // latencies are from what a carrier in the next room takes to the day after which
 // a task is stuck.
