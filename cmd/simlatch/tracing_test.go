@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +23,94 @@ import (
 	"github.com/simlatch/simlatch/internal/store/storetest"
 	"github.com/simlatch/simlatch/m2m"
 )
+
+const (
+	tracedAccount = "0000123456-00001"
+	tracedICCID   = "89148020000000000012"
+	tracePatience = 45 * time.Second
+)
+
+// traced is a server that is started again and again on one database, and a
+// listener.
+type traced struct {
+	dir      string
+	log      *os.File
+	flags    []string
+	url      string
+	listener *httptest.Server
+	token    m2m.TokenAnswer
+	session  m2m.SessionAnswer
+}
+
+func newTraced(t *testing.T, database string, listener http.HandlerFunc) *traced {
+	t.Helper()
+	k := &traced{dir: t.TempDir(), listener: httptest.NewServer(listener)}
+	t.Cleanup(k.listener.Close)
+	for name, text := range map[string]string{
+		"key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n", // that of storetest
+		"seed.yaml": "applications: [{key: k, secret: s}]\nusers: [{username: u, password: p, accounts: [" + tracedAccount + "]}]\n" +
+			"accounts: [{name: " + tracedAccount + ", pools: {SIMSec-IoT: 10}}]\n" +
+			"devices: [{account: " + tracedAccount + ", imei: \"358240050000012\", iccid: \"" + tracedICCID + "\"}]\n",
+	} {
+		if err := os.WriteFile(filepath.Join(k.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if k.log, err = os.Create(filepath.Join(k.dir, "server.log")); err != nil {
+		t.Fatal(err)
+	}
+	k.flags = []string{
+		"serve", "--carrier", "simulated", "--listen", "127.0.0.1:0", "--database", database,
+		"--secrets-key-file", "key", "--callback-allow", "127.0.0.0/8", "--callback-interval", "1s",
+	}
+	return k
+}
+
+func (k *traced) start(t *testing.T, more ...string) *process {
+	t.Helper()
+	p, err := startProcess(k.dir, k.log, append(k.flags, more...)...)
+	if err != nil {
+		log, _ := os.ReadFile(k.log.Name()) // as much as there is
+		t.Fatalf("%v:\n%s", err, log)
+	}
+	t.Cleanup(p.kill)
+	k.url = p.url
+	return p
+}
+
+// call makes a call whose answer is 200.
+func (k *traced) call(t *testing.T, path, body string, header map[string]string, out any) {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, k.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header.Set("Content-Type", "application/json")
+	q.Header.Set("Authorization", "Bearer "+k.token.AccessToken)
+	q.Header.Set(m2m.SessionHeader, k.session.SessionToken)
+	for name, value := range header {
+		q.Header.Set(name, value)
+	}
+	answer, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK || json.Unmarshal(text, out) != nil {
+		t.Fatalf("%s: %s %s, %v", path, answer.Status, text, err)
+	}
+}
+
+// login logs in, and registers the listener.
+func (k *traced) login(t *testing.T) {
+	t.Helper()
+	k.call(t, "/api/ts/v1/oauth2/token", "grant_type=client_credentials",
+		map[string]string{"Authorization": "Basic azpz", "Content-Type": "application/x-www-form-urlencoded"}, &k.token) // k:s
+	k.call(t, "/api/m2m/v1/session/login", `{"username": "u", "password": "p"}`, nil, &k.session)
+	k.call(t, "/api/m2m/v1/callbacks/"+tracedAccount, fmt.Sprintf(`{"name": "CarrierService", "url": %q}`, k.listener.URL), nil, new(m2m.ListenerAnswer))
+}
 
 // otlp receives spans as a collector does.
 type otlp struct {
@@ -63,7 +153,7 @@ func newOTLP(t *testing.T) *otlp {
 // wait waits for a span in a trace, whose name begins so, and that failed or not.
 func (o *otlp) wait(t *testing.T, trace, name string, failed bool) *spans.Span {
 	t.Helper()
-	late := time.After(killPatience)
+	late := time.After(tracePatience)
 	for {
 		o.mu.Lock()
 		for _, s := range o.spans {
@@ -93,10 +183,9 @@ func TestTraceAcrossRestarts(t *testing.T) {
 			o := newOTLP(t)
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", o.URL)
 			t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-			k := newKillTest(t, e.NewDatabase(t))
 			var well atomic.Bool
 			heard := make(chan http.Header, 100)
-			k.listener.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			k := newTraced(t, e.NewDatabase(t).URL, func(w http.ResponseWriter, r *http.Request) {
 				heard <- r.Header
 				if !well.Load() {
 					w.WriteHeader(http.StatusInternalServerError)
@@ -105,19 +194,13 @@ func TestTraceAcrossRestarts(t *testing.T) {
 
 			first := k.start(t, "--seed", "seed.yaml", "--workers", "0")
 			k.login(t)
-			body := fmt.Sprintf(`{"accountName": %q, "skuNumber": "SIMSec-IoT", "devices": [{"deviceIds": [{"id": %q, "kind": "iccid"}]}]}`, killAccount, killICCID(0))
-			status, answer, err := k.call("/api/m2m/v1/devices/license/actions/assign", body, map[string]string{
-				"Authorization": "Bearer " + k.bearer, m2m.SessionHeader: k.session, "Content-Type": "application/json",
-				"traceparent": "00-" + trace + "-" + caller + "-01",
-			})
+			body := fmt.Sprintf(`{"accountName": %q, "skuNumber": "SIMSec-IoT", "devices": [{"deviceIds": [{"id": %q, "kind": "iccid"}]}]}`, tracedAccount, tracedICCID)
 			var accepted m2m.RequestAccepted
-			if err != nil || status != http.StatusOK || json.Unmarshal(answer, &accepted) != nil {
-				t.Fatalf("assign = %d %s, %v", status, answer, err)
-			}
+			k.call(t, "/api/m2m/v1/devices/license/actions/assign", body, map[string]string{"traceparent": "00-" + trace + "-" + caller + "-01"}, &accepted)
 			post := o.wait(t, trace, "POST ", false)
 			first.kill()
 
-			second := k.start(t, "--carrier-refuse-rate", "0", "--callback-interval", "1s")
+			second := k.start(t)
 			work := []*spans.Span{o.wait(t, trace, "carrier assign", false), o.wait(t, trace, "settle", false), o.wait(t, trace, "callback", true)}
 			if e.Name == "sqlite" {
 				second.kill()
@@ -129,7 +212,7 @@ func TestTraceAcrossRestarts(t *testing.T) {
 			}
 			well.Store(true)
 
-			third := k.start(t, "--callback-interval", "1s")
+			third := k.start(t)
 			header := <-heard
 			delivered := o.wait(t, trace, "callback", false)
 			if err := third.terminate(); err != nil {
