@@ -63,11 +63,9 @@ func (s *Steps) Finish(ctx context.Context) error {
 	return nil
 }
 
-// End takes no more work and gives back what was not begun. What is being sent is
-// still to be written down.
+// End takes no more work and gives back what was not begun, which another call does
+// with what came since. What is being sent is still to be written down.
 func (s *Steps) End(ctx context.Context) {
 	s.s.close()
-	ended, end := context.WithCancel(ctx)
-	end() // whoever has reserved room gives nothing back here
-	s.s.giveBack(ended, nil)
+	s.s.giveRest(ctx)
 }

@@ -87,12 +87,10 @@ func (s *Steps) Settle(ctx context.Context) error {
 	return nil
 }
 
-// End takes no more work and gives back what was not begun. What is at the
-// carrier is still to be settled.
+// End takes no more work and gives back what was not begun, which another call does
+// with what came since. What is at the carrier is still to be settled.
 func (s *Steps) End(ctx context.Context) {
 	s.w.room.close()
 	s.w.lines.close()
-	ended, end := context.WithCancel(ctx)
-	end() // whoever has reserved room gives nothing back here
-	s.w.giveBack(ended)
+	s.w.giveRest(ctx)
 }

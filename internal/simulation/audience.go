@@ -23,8 +23,9 @@ type audience struct {
 
 // room is one account's listener.
 type room struct {
-	url     string // empty: none is registered
-	none    bool   // there was a time without one
+	url     string    // empty: none is registered
+	none    bool      // there was a time without one
+	since   time.Time // when there was none the last time, or until now
 	changes int
 	mood    string
 }
@@ -72,6 +73,9 @@ func (a *audience) registered(l license.Listener) {
 	if r.url != "" && r.url != l.URL && a.waits(l.Account) {
 		a.w.reach(listenerChanged)
 	}
+	if r.url == "" {
+		r.since = a.w.now
+	}
 	r.url = l.URL
 	r.changes++
 	a.w.log("%s has the listener %s", l.Account, l.URL)
@@ -108,6 +112,12 @@ func (a *audience) acknowledged(key place) bool {
 		}
 	}
 	return false
+}
+
+// without reports whether an account had no listener at some time after another.
+func (a *audience) without(account license.AccountName, after time.Time) bool {
+	r := a.rooms[account]
+	return r.url == "" || r.none && !r.since.Before(after)
 }
 
 // courier is a node's connection to the listeners.

@@ -276,9 +276,9 @@ func (m *model) late(key place, done bool, got license.LateResult, wasStuck bool
 	t := m.tasks[key]
 	want := license.LateUnknown
 	switch {
+	case m.requests[key.request] != nil && m.requests[key.request].purged:
+		want = license.LateEnded // which of its devices there were is kept no longer
 	case t == nil:
-	case t.of.purged:
-		want = license.LateEnded
 	case !t.settled:
 		want = license.LateSettled
 	case t.ok == done:

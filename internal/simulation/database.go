@@ -40,7 +40,7 @@ func (d *database) do(what, unknown string, op func() error) error {
 		w.log("%s fails to %s", n.name, what)
 		return w.dress(errRefused)
 	}
-	w.dirty = true
+	w.dirty = w.dirty || what != lookUp
 	if err := op(); err != nil {
 		w.log("%s may not %s: %v", n.name, what, err)
 		return err
@@ -199,9 +199,11 @@ func (w *world) gaveBack(n int) {
 	}
 }
 
+const lookUp = "look for a key"
+
 // Replay may fail as any read.
 func (d *database) Replay(ctx context.Context, account license.AccountName, application, operation, key, hash string, now time.Time) (id license.RequestID, err error) {
-	err = d.do("look for a key", claimUnknown, func() (err error) {
+	err = d.do(lookUp, claimUnknown, func() (err error) {
 		id, err = d.Store.Replay(ctx, account, application, operation, key, hash, now)
 		return err
 	})

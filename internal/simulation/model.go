@@ -176,7 +176,7 @@ func (m *model) refusal(r *license.Request, d license.Device) error {
 func (m *model) accept(p license.AcceptParams, a license.Accepted, err error, want expectation) {
 	w, r := m.w, p.Request
 	switch {
-	case (err == nil) != (want.err == nil) || !errors.Is(err, want.err):
+	case !sameRefusal(err, want.err):
 		w.fail("%s %s of %s, %d devices: %v; want %v", r.ID, r.Action, r.SKU, len(r.Devices), err, want.err)
 		return
 	case err != nil:
@@ -192,6 +192,16 @@ func (m *model) accept(p license.AcceptParams, a license.Accepted, err error, wa
 		return
 	}
 	m.take(p)
+}
+
+// sameRefusal reports whether err is of the kind that was wanted, and of a policy
+// says the same.
+func sameRefusal(err, want error) bool {
+	var got, policy *license.PolicyError
+	if errors.As(want, &policy) {
+		return errors.As(err, &got) && *got == *policy
+	}
+	return errors.Is(err, want)
 }
 
 // take enters an accepted request.

@@ -14,12 +14,10 @@ import (
 )
 
 const (
-	callers     = 3 // calls of the carrier at once, of a node
-	perListener = 3 // posts at once
-	timeout     = 10 * time.Second
-	lease       = 30 * time.Second
-	poll        = 250 * time.Millisecond
-	grace       = 15 * time.Second
+	timeout = 10 * time.Second
+	lease   = 30 * time.Second
+	poll    = 250 * time.Millisecond
+	grace   = 15 * time.Second
 )
 
 // node is one process of the service. What it has in memory is gone when it dies.
@@ -50,7 +48,7 @@ func (n *node) start() {
 	db, now := &database{Store: w.store, n: n}, clock{w, n}
 	sender, err := callback.New(callback.Config{
 		Outbox: db, Clock: now, Attempts: w.audience.attempts, Interval: w.audience.interval, Timeout: timeout, Lease: lease,
-		PerListener: perListener, Poll: poll, Courier: courier{n},
+		PerListener: w.perListener, Poll: poll, Courier: courier{n},
 	})
 	if !w.must("making a sender", err) {
 		return
@@ -59,7 +57,7 @@ func (n *node) start() {
 		return
 	}
 	worker, err := provision.New(provision.Config{
-		Queue: db, Carrier: line{n}, Sink: sender, Clock: now, Callers: callers, Lease: lease, Timeout: timeout,
+		Queue: db, Carrier: line{n}, Sink: sender, Clock: now, Callers: w.callers, Lease: lease, Timeout: timeout,
 		Deadline: w.carrier.deadline, Backoff: w.backoff, Poll: poll, Grace: grace,
 	})
 	if !w.must("making a worker", err) {
@@ -79,9 +77,9 @@ func (n *node) start() {
 // backoff is like license.Backoff, by the seed's chance.
 func (w *world) backoff(attempt int) time.Duration {
 	const most = 40 * time.Minute // silence is long here, and each time costs a write
-	d := most
-	if attempt < 12 {
-		d = min(most, time.Second<<max(attempt, 0))
+	d := time.Second
+	for range min(attempt, 10) {
+		d = min(most, 3*d)
 	}
 	return d - w.within(0, d/4)
 }
@@ -151,7 +149,7 @@ func (n *node) dispatch() {
 		return
 	}
 	w := n.w
-	if n.calls < callers && !n.callPlanned && n.work.Waiting() {
+	if n.calls < w.callers && !n.callPlanned && n.work.Waiting() {
 		n.calls++
 		n.callPlanned = true
 		w.spawn(n, n.name+" call", func() {
@@ -213,7 +211,11 @@ func (n *node) planClaim() {
 	n.claimPlan++
 	plan, life := n.claimPlan, n.life
 	w.at(target.Add(w.within(0, poll)), func() {
-		if n.life == life && n.claimPlan == plan && n.up && !n.ending {
+		switch {
+		case n.life != life || n.claimPlan != plan || !n.up || n.ending:
+		case !woken && (w.nextDue.IsZero() || w.nextDue.After(w.now.Add(n.skew))):
+			n.claimAt = time.Time{} // another was quicker
+		default:
 			n.claim()
 		}
 	})
@@ -308,26 +310,23 @@ func (w *world) trouble(n *node) {
 	if w.calm || !n.up || n.ending {
 		return
 	}
-	away := w.within(time.Second, 10*time.Minute)
-	if w.chance(300) {
-		n.stop(away)
-		return
+	life, away, kill := n.life, w.within(time.Second, 10*time.Minute), w.chance(700)
+	deed := func() {
+		switch {
+		case w.calm || n.life != life || !n.up || n.ending:
+		case kill:
+			n.die()
+			n.restart(away)
+		default:
+			n.stop(away)
+		}
 	}
 	// A node at rest has little to lose: wait for it to have some.
-	life := n.life
 	if len(n.strands) == 0 && w.chance(900) {
-		w.client.busy = func() {
-			w.after(w.within(0, 3*time.Second), func() {
-				if !w.calm && n.life == life && n.up {
-					n.die()
-					n.restart(away)
-				}
-			})
-		}
+		w.client.busy = func() { w.after(w.within(0, 3*time.Second), deed) }
 		return
 	}
-	n.die()
-	n.restart(away)
+	deed()
 }
 
 // outage has the database out of reach for a while.

@@ -55,15 +55,35 @@ type strand struct {
 	yielded chan struct{}
 	killed  bool
 	over    bool
+	on      chan<- func()     // the goroutine it runs on
 	end     func(killed bool) // called by the world when it is over; may be nil
 }
 
 // spawn begins a strand of a node, now.
 func (w *world) spawn(n *node, name string, fn func(), end func(killed bool)) {
 	s := &strand{w: w, node: n, name: name, resume: make(chan struct{}), yielded: make(chan struct{}), end: end}
-	go s.run(fn)
+	s.on = w.runner()
+	s.on <- func() { s.run(fn) }
 	n.strands = append(n.strands, s)
 	w.at(w.now, func() { w.step(s) })
+}
+
+// runner is a goroutine that waits for a strand to run. They are used again, since
+// their stacks have grown to what a statement needs.
+func (w *world) runner() chan<- func() {
+	if n := len(w.idle); n > 0 {
+		r := w.idle[n-1]
+		w.idle = w.idle[:n-1]
+		return r
+	}
+	r := make(chan func())
+	go func() {
+		for run := range r {
+			run()
+		}
+	}()
+	w.runners = append(w.runners, r)
+	return r
 }
 
 func (s *strand) run(fn func()) {
@@ -75,6 +95,9 @@ func (s *strand) run(fn func()) {
 			s.w.fail("%s panicked: %v\n%s", s.name, p, buf[:runtime.Stack(buf, false)])
 		}
 		s.over = true
+		if !s.killed {
+			s.w.idle = append(s.w.idle, s.on)
+		}
 		s.yielded <- struct{}{}
 	}()
 	if !s.killed {

@@ -29,9 +29,15 @@ type world struct {
 	queue   events
 	planned int
 	running *strand
+	runners []chan<- func() // all of them, and those that are idle
+	idle    []chan<- func()
+	looking bool      // a look is planned
 	away    time.Time // until when the database is out of reach
 	dirty   bool      // something was written since nextDue was read
+	readAt  time.Time // when it was
 	nextDue time.Time
+
+	callers, perListener int // calls of the carrier, and posts to a listener, at once, of a node
 
 	faults   faults
 	drawn    faults // as they were before they ended
@@ -70,6 +76,7 @@ func newWorld(seed uint64, o Options) *world {
 	w.end = w.now.Add(time.Duration(o.Hours) * time.Hour)
 	w.faults = w.drawFaults()
 	w.drawn = w.faults
+	w.callers, w.perListener = 1+w.upTo(2), 1+w.upTo(2)
 	w.model = newModel(w)
 	w.carrier = newCarrier(w)
 	w.audience = newAudience(w)
@@ -147,7 +154,7 @@ func (w *world) result() Result {
 		Seed: w.seed, History: hex.EncodeToString(w.history.Sum(nil)), Events: w.happened, Devices: w.model.devices,
 		Simulated: w.now.Sub(begin()), Reached: w.reached, Failure: w.failure,
 	}
-	if r.Failure != nil {
+	if r.Failure != nil || w.o.Tail > 1000 {
 		first := 0
 		if len(w.tail) == w.o.Tail {
 			first = (w.happened + 1) % w.o.Tail
@@ -169,6 +176,9 @@ func (w *world) play() {
 	w.checkEnd()
 	for _, n := range w.nodes {
 		n.die()
+	}
+	for _, r := range w.runners {
+		close(r)
 	}
 }
 
@@ -193,14 +203,23 @@ func (w *world) until(end time.Time) {
 	}
 }
 
+// look is the least time between two looks for what is due: no more often than
+// the service would.
+const look = 200 * time.Millisecond
+
 // dispatch has each node begin what it can.
 func (w *world) dispatch() {
-	if w.dirty {
+	if w.dirty && w.now.Sub(w.readAt) >= look {
 		due, err := w.store.NextDue(w.ctx)
 		if !w.must("looking for what is due next", err) {
 			return
 		}
-		w.nextDue, w.dirty = due, false
+		w.nextDue, w.dirty, w.readAt = due, false, w.now
+		w.looking = false
+	}
+	if w.dirty && !w.looking {
+		w.looking = true
+		w.at(w.readAt.Add(look), func() {})
 	}
 	for _, n := range w.nodes {
 		n.dispatch()
