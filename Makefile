@@ -25,7 +25,7 @@ tool = go tool -modfile=tools/$(1)/go.mod $(1)
 GO_DIRS = $(wildcard cmd examples internal m2m tools *.go)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster test test-ha torture race check build bench bench-go generate fmt go-version
+.PHONY: help demo cluster test test-ha torture race check fuzz build sbom reproducible bench bench-go generate fmt go-version
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -66,12 +66,23 @@ check: go-version ## run the linters
 	$(call tool,staticcheck) ./...
 	$(call tool,golangci-lint) run
 	go mod tidy -diff
+	go mod verify
+	go run ./tools/supply vulnerabilities
+
+fuzz: go-version ## attack the whole HTTP surface, then fuzz each decoder (FUZZTIME=1h in all, FUZZ=regexp selects)
+	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp}) go run ./tools/fuzz -time $(or $(FUZZTIME),10m) -run "$(FUZZ)"
 
 fmt: ## format the code
 	$(call tool,gofumpt) -w $(GO_DIRS)
 
 build: go-version ## build bin/simlatch, static and reproducible
 	CGO_ENABLED=0 go build -trimpath -o bin/simlatch ./cmd/simlatch
+
+sbom: build ## write bin/simlatch.cdx.json, which names what bin/simlatch is made of (CycloneDX)
+	go run ./tools/supply sbom bin/simlatch
+
+reproducible: go-version ## build twice, in two directories, compiling everything anew, and compare
+	go run ./tools/supply reproduce -anew
 
 bench bench-go: TEST_POSTGRES := $(if $(filter auto,$(TEST_POSTGRES)),durable,$(TEST_POSTGRES))
 bench bench-go: TEST_RACE :=

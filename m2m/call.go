@@ -73,7 +73,7 @@ func (c *Client) send(ctx context.Context, k call, token, session string) error 
 // and when.
 func (k *call) repeat(err error, n int) (time.Duration, bool) {
 	wait := 200 * time.Millisecond << min(n, 6)
-	wait -= mathrand.N(wait / 4)
+	wait -= mathrand.N(wait / 4) //nolint:gosec // nobody gains by guessing it
 	var e *Error
 	switch {
 	case err == nil || k.once || errors.Is(err, errAnswer):

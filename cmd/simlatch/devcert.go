@@ -88,7 +88,7 @@ func runDevCert(o devCertOptions, out, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+	if err := os.MkdirAll(o.dir, 0o755); err != nil { //nolint:gosec // certificates are public; the keys in it are written for their owner alone
 		return fmt.Errorf("making the directory: %w", err)
 	}
 	for _, f := range []struct {

@@ -278,5 +278,5 @@ func listenerURL(addr net.Addr) (url, allow string) {
 	case ip.IsLoopback() || ip.IsPrivate():
 		allow = netip.PrefixFrom(ip.WithZone(""), ip.BitLen()).String()
 	}
-	return "http://" + netip.AddrPortFrom(ip, uint16(tcp.Port)).String() + "/", allow
+	return "http://" + netip.AddrPortFrom(ip, uint16(tcp.Port)).String() + "/", allow //nolint:gosec // a port has 16 bits
 }

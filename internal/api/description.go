@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/swaggest/swgui/v5emb"
-
 	"github.com/simlatch/simlatch/internal/openapi"
 )
 
@@ -34,7 +32,7 @@ func (rt *router) addDescription() error {
 	}
 	rt.static("/openapi.yaml", openapi.Document("application/yaml", openAPI))
 	rt.static("/openapi.json", openapi.Document("application/json", asJSON))
-	page := v5emb.New("Simlatch: SIM-Secure license API", "/openapi.json", docsPath)
+	page := openapi.Page("Simlatch: SIM-Secure license API", "/openapi.json", docsPath, rt.notFound)
 	rt.static("/docs", page)
 	rt.static(docsPath, page)
 	return nil

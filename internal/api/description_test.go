@@ -178,7 +178,9 @@ func TestDescriptionIsServed(t *testing.T) {
 			t.Errorf("POST %s: %d", path, res.Code)
 		}
 	}
-	if res := get("GET", "/docs/nosuch"); res.Code != http.StatusNotFound {
-		t.Errorf("GET /docs/nosuch: %d", res.Code)
+	var missing errorBody
+	if res := get("GET", "/docs/nosuch"); res.Code != http.StatusNotFound || json.Unmarshal(res.Body.Bytes(), &missing) != nil ||
+		missing.Code != codeNoResource || !strings.HasPrefix(res.Header().Get("Content-Type"), "application/json") {
+		t.Errorf("GET /docs/nosuch: %d %v %s", res.Code, res.Header(), res.Body)
 	}
 }

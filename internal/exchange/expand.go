@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -103,4 +104,23 @@ func writeDevice(b *strings.Builder, i int, imei, iccid string) {
 		b.WriteString(", ")
 	}
 	fmt.Fprintf(b, `{"deviceIds": [{"id": %q, "kind": "imei"}, {"id": %q, "kind": "iccid"}]}`, imei, iccid)
+}
+
+// Expand returns the request with its variables replaced, in hexadecimal no
+// more. It fails on a variable that vars does not define.
+func (q Request) Expand(vars map[string]string) (Request, error) {
+	var errs [4]error
+	q.Method, errs[0] = expand(q.Method, vars)
+	q.Path, errs[1] = expand(q.Path, vars)
+	q.Headers, errs[2] = expandHeaders(q.Headers, vars)
+	q.Body, errs[3] = expand(q.Body, vars)
+	if err := errors.Join(errs[:]...); err != nil || !q.Hex {
+		return q, err
+	}
+	raw, err := hex.DecodeString(strings.Join(strings.Fields(q.Body), ""))
+	if err != nil {
+		return q, fmt.Errorf("a body in hexadecimal: %w", err)
+	}
+	q.Body, q.Hex = string(raw), false
+	return q, nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -64,32 +63,21 @@ func firstLine(s string) string {
 
 // request puts a request together, and how it is shown, secrets included.
 func (r *run) request(ctx context.Context, q Request, vars map[string]string) (*http.Request, string, error) {
-	line, err := expand(q.Method+" "+q.Path, vars)
+	whole, err := q.Expand(vars)
 	if err != nil {
 		return nil, "", err
 	}
-	headers, err := expandHeaders(q.Headers, vars)
-	if err != nil {
-		return nil, "", err
-	}
-	body, err := expand(q.Body, vars)
-	if err != nil {
-		return nil, "", err
-	}
-	shownBody := body
+	line, body, shownBody := whole.Method+" "+whole.Path, whole.Body, whole.Body
 	if q.Hex {
-		raw, err := hex.DecodeString(strings.Join(strings.Fields(body), ""))
-		if err != nil {
-			return nil, "", fmt.Errorf("a body in hexadecimal: %w", err)
+		if shownBody, err = expand(q.Body, vars); err != nil {
+			return nil, "", err
 		}
-		body = string(raw)
 	}
-	method, path, _ := strings.Cut(line, " ")
-	u, err := url.Parse(r.cfg.URL + path)
+	u, err := url.Parse(r.cfg.URL + whole.Path)
 	if err != nil {
 		return nil, "", fmt.Errorf("the URL of a request: %w", err)
 	}
-	req := &http.Request{Method: method, URL: u, Header: http.Header{}}
+	req := &http.Request{Method: whole.Method, URL: u, Header: http.Header{}}
 	if q.HasBody && body != "" {
 		req.Body = io.NopCloser(strings.NewReader(body))
 		req.ContentLength = int64(len(body))
@@ -97,7 +85,7 @@ func (r *run) request(ctx context.Context, q Request, vars map[string]string) (*
 			req.ContentLength = -1
 		}
 	}
-	r.setHeaders(req, headers, vars)
+	r.setHeaders(req, whole.Headers, vars)
 	sent := line + "\n" + head(req.Header)
 	if req.Host != "" {
 		sent = line + "\nHost: " + req.Host + "\n" + head(req.Header)

@@ -22,7 +22,7 @@ func NewRequestID(now time.Time, random io.Reader) RequestID {
 	}
 	ms := now.UnixMilli()
 	for i := range 6 {
-		b[i] = byte(ms >> (8 * (5 - i)))
+		b[i] = byte(ms >> (8 * (5 - i))) //nolint:gosec // the low byte is what is meant
 	}
 	b[6] = b[6]&0x0f | 0x70
 	b[8] = b[8]&0x3f | 0x80

@@ -228,5 +228,5 @@ func Backoff(attempt int) time.Duration {
 	if attempt < 9 {
 		d = min(most, time.Second<<max(attempt, 0))
 	}
-	return d - rand.N(d/4+1)
+	return d - rand.N(d/4+1) //nolint:gosec // nobody gains by guessing it
 }

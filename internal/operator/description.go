@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/swaggest/swgui/v5emb"
-
 	"github.com/simlatch/simlatch/internal/openapi"
 	"github.com/simlatch/simlatch/internal/operator/client"
 )
@@ -32,7 +30,7 @@ func (a *API) addDescription() error {
 	if err != nil {
 		return fmt.Errorf("reading the operator API's description: %w", err)
 	}
-	page := v5emb.New("Simlatch: operator API", client.Prefix+"/openapi.json", docsPath)
+	page := openapi.Page("Simlatch: operator API", client.Prefix+"/openapi.json", docsPath, a.noSuchPath)
 	for path, h := range map[string]http.Handler{
 		descriptionPath:                 openapi.Document("application/yaml", description),
 		client.Prefix + "/openapi.json": openapi.Document("application/json", asJSON),

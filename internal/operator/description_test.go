@@ -151,7 +151,7 @@ func TestDescriptionIsServed(t *testing.T) {
 				}
 			}
 		}
-		for path, kind := range map[string]string{"/nothing": "not-found", "//accounts": "not-found", "/accounts/": "not-found", "/operator": "not-found"} {
+		for path, kind := range map[string]string{"/nothing": "not-found", "//accounts": "not-found", "/accounts/": "not-found", "/operator": "not-found", "/openapi.json/x": "not-found"} {
 			resp, err := http.Get(h.url + "/operator/v1" + path)
 			h.must(err)
 			var p client.Problem
@@ -160,6 +160,13 @@ func TestDescriptionIsServed(t *testing.T) {
 			}
 			_ = resp.Body.Close()
 		}
+		missing, err := http.Get(h.url + "/operator/docs/nosuch")
+		h.must(err)
+		var none client.Problem
+		if err := json.NewDecoder(missing.Body).Decode(&none); err != nil || none.Type != client.TypePrefix+"not-found" || missing.StatusCode != 404 {
+			t.Errorf("/operator/docs/nosuch: %d %+v, %v", missing.StatusCode, none, err)
+		}
+		_ = missing.Body.Close()
 		req, _ := http.NewRequestWithContext(t.Context(), "PUT", h.url+"/operator/v1/accounts", nil)
 		resp, err := http.DefaultClient.Do(req)
 		h.must(err)

@@ -187,7 +187,7 @@ func (b *Box) Random() io.Reader {
 	}
 	var key [32]byte
 	for i := range 8 {
-		key[i] = byte(b.spec.RandomSeed >> (8 * i))
+		key[i] = byte(b.spec.RandomSeed >> (8 * i)) //nolint:gosec // the low byte is what is meant
 	}
 	return &lockedReader{r: rand.NewChaCha8(key)}
 }

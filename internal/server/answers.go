@@ -55,7 +55,7 @@ func writeMalformed(w io.Writer, status int) error {
 // 0.
 func ownAnswer(b []byte) int {
 	const start, longest = "HTTP/1.1 ", 512
-	if len(b) > longest || !bytes.HasPrefix(b, []byte(start)) || len(b) < len(start)+3 {
+	if len(b) > longest || len(b) < len(start)+3 || !bytes.HasPrefix(b, []byte(start)) && !bytes.HasPrefix(b, []byte("HTTP/1.0 ")) {
 		return 0
 	}
 	status, err := strconv.Atoi(string(b[len(start) : len(start)+3]))

@@ -26,6 +26,7 @@ var noHTTP = []struct {
 	{"a version to come", "GET /healthz HTTP/3.0\r\nHost: x\r\n\r\n", 400},
 	{"an unknown transfer encoding", "POST /api/m2m/v1/session/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400},
 	{"an unknown expectation", "POST /api/m2m/v1/session/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: wonders\r\n\r\n{}", 417},
+	{"an unknown expectation of an old client", "GET /healthz HTTP/1.0\r\nExpect: wonders\r\n\r\n", 417},
 	{"two lengths", "POST /api/m2m/v1/session/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400},
 	{"long headers", "GET /healthz HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 80<<10) + "\r\n\r\n", 431},
 	{"many headers", "GET /healthz HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: a\r\n", 4000) + "\r\n", 431},

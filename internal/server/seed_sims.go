@@ -33,7 +33,7 @@ func (l *seedLoad) sims() iter.Seq2[license.SIM, error] {
 			if sim.Account, err = l.find(sim.Account); err != nil {
 				err = fmt.Errorf("%s:%d: %w", l.seed.path, d.line, err)
 			}
-			l.at = place{0, int32(d.line)}
+			l.at = place{0, int32(d.line)} //nolint:gosec // no seed has 2 billion lines
 			if !yield(sim, err) || err != nil {
 				return
 			}
@@ -54,11 +54,11 @@ func (l *seedLoad) readFile(f seedFile, yield func(license.SIM, error) bool) (mo
 	}
 	defer in.Close() // only read
 	l.files = append(l.files, f.path)
-	file := int32(len(l.files) - 1)
+	file := int32(len(l.files) - 1) //nolint:gosec // no seed names 2 billion files
 	reader := inventory.Reader{Name: f.path, FindAccount: l.find, Warn: l.doubt}
 	for sim, err := range reader.Read(in) {
 		if err == nil {
-			l.at = place{file, int32(reader.Line())}
+			l.at = place{file, int32(reader.Line())} //nolint:gosec // no inventory has 2 billion lines
 		}
 		if !yield(sim, err) || err != nil {
 			return false

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pressly/goose/v3"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -37,7 +38,9 @@ func (s *Store) migrations() (list []*goose.Migration, err error) {
 		}
 		script := s.dialect.replace(string(text))
 		list = append(list, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			crash.At(crash.MigrateBegun)
 			_, err := tx.ExecContext(ctx, script)
+			crash.At(crash.MigrateWritten)
 			return err
 		}}, nil))
 	}
@@ -68,7 +71,9 @@ func (s *Store) Migrate(ctx context.Context) (applied int, err error) {
 		return 0, s.failed("locking the schema", err)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	crash.At(crash.MigrateLocked)
 	results, err := p.Up(ctx)
+	crash.At(crash.MigrateDone)
 	if err != nil && s.group != nil {
 		// SQLite has no lock to hold across transactions: another process may
 		// have done it meanwhile.

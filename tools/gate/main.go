@@ -1,6 +1,7 @@
 // Command gate is what "make test" runs once the machine has what it takes
 // (tools/prepare.sh): all tests on both engines, then most of them again under
-// the race detector, then a look at the generated files. It ends with the
+// the race detector, then a look at the generated files and at what the program
+// is made of. It ends with the
 // engines that were tested and those that were not.
 //
 // It starts one private PostgreSQL server for all packages when TEST_POSTGRES
@@ -76,7 +77,7 @@ func (g *gate) run(ctx context.Context) (err error) {
 	if g.race != nil {
 		steps = append(steps, step{"tests under the race detector", g.testRace})
 	}
-	steps = append(steps, step{"generated files", g.generated})
+	steps = append(steps, step{"generated files", g.generated}, step{"two builds, and what they are made of", g.supply})
 	for _, s := range steps {
 		since := time.Now()
 		fmt.Fprintf(g.out, "\n== %s\n", s.name)
@@ -143,6 +144,19 @@ func (g *gate) generated(ctx context.Context) error {
 		return fmt.Errorf("stale, run \"make generate\": %s", strings.Join(stale, ", "))
 	}
 	return nil
+}
+
+// supply fails when two builds differ, or the list of what the program is made of
+// lacks something.
+func (g *gate) supply(ctx context.Context) error {
+	if err := g.goCommand(ctx, "run", "./tools/supply", "reproduce"); err != nil {
+		return err
+	}
+	const program = "bin/simlatch"
+	if err := g.goCommand(ctx, "build", "-trimpath", "-o", program, "./cmd/simlatch"); err != nil {
+		return err
+	}
+	return g.goCommand(ctx, "run", "./tools/supply", "sbom", program)
 }
 
 func (g *gate) goCommand(ctx context.Context, args ...string) error {

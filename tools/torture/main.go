@@ -34,6 +34,8 @@ type options struct {
 	seed     uint64
 	seeds    int
 	only     *regexp.Regexp
+	engine   *regexp.Regexp
+	keep     bool
 	json     string
 	out      io.Writer
 }
@@ -47,6 +49,8 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.IntVar(&o.seeds, "seeds", 0, "`number` of seeds of each part; 0 is each part's own")
 	f.StringVar(&o.json, "json", "", "write the table to this `file`")
 	only := f.String("only", "", "run only parts whose name matches this `regexp`")
+	engine := f.String("engine", "", "crash only on engines whose name matches this `regexp`")
+	f.BoolVar(&o.keep, "keep", false, "keep the directories of seeds that failed")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -55,6 +59,9 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	}
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return o, fmt.Errorf("-only: %w", err)
+	}
+	if o.engine, err = regexp.Compile(*engine); err != nil {
+		return o, fmt.Errorf("-engine: %w", err)
 	}
 	o.binary, err = filepath.Abs(o.binary)
 	return o, err
@@ -83,6 +90,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if ctx.Err() != nil {
 			break
 		}
+	}
+	if len(t.rows) == 0 {
+		failed = errors.Join(failed, errors.New("nothing was tried"))
 	}
 	if err := t.print(out); err != nil {
 		return err
