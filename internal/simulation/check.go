@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -203,5 +204,5 @@ func Missing(reached map[string]int) (missing []string) {
 
 // Failed is what a seed that failed prints.
 func (r *Result) Failed() string {
-	return "seed " + r.Failure.Error() + "\n" + strings.Join(r.Tail, "\n") + "\nto repeat it: " + r.Repeat()
+	return fmt.Sprintf("seed %d: %v\n%s\nto repeat it: %s", r.Seed, r.Failure, strings.Join(r.Tail, "\n"), r.Repeat())
 }

@@ -13,10 +13,10 @@ const (
 	GiveUpEarly    Mutation = "give up early"   // after the second attempt
 	HurryCallbacks Mutation = "hurry callbacks" // the next attempt comes after half the interval
 	NeverClaim     Mutation = "never claim"     // what a node lost stays where it is
-	PurgeUnended   Mutation = "purge too much"  // requests whose callbacks may still be sent again are forgotten
+	PurgeTooSoon   Mutation = "purge too soon"  // what ended is gone at once
 )
 
 // Mutations are all of them.
 func Mutations() []Mutation {
-	return []Mutation{LoseAccepted, ForgetKeys, InventOutcomes, BuyTwice, LoseCallbacks, GiveUpEarly, HurryCallbacks, NeverClaim, PurgeUnended}
+	return []Mutation{LoseAccepted, ForgetKeys, InventOutcomes, BuyTwice, LoseCallbacks, GiveUpEarly, HurryCallbacks, NeverClaim, PurgeTooSoon}
 }

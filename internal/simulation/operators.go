@@ -236,10 +236,11 @@ func (w *world) sendAgain() {
 func (w *world) purge() {
 	w.checkCallbacks()
 	retention := w.within(2*time.Hour, 8*time.Hour)
-	if w.o.Mutation == PurgeUnended {
-		retention = -31 * 24 * time.Hour
+	given := retention
+	if w.o.Mutation == PurgeTooSoon {
+		given = 0
 	}
-	if _, err := w.store.Purge(w.ctx, w.now, retention); !w.must("purging", err) {
+	if _, err := w.store.Purge(w.ctx, w.now, given); !w.must("purging", err) {
 		return
 	}
 	for _, r := range w.model.order {

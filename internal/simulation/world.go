@@ -117,8 +117,11 @@ func (w *world) within(least, most time.Duration) time.Duration {
 
 func pick[T any](w *world, list []T) T { return list[w.rng.IntN(len(list))] }
 
-// log writes a line of the history.
+// log writes a line of the history, which ends with the first failure.
 func (w *world) log(format string, args ...any) {
+	if w.failure != nil {
+		return
+	}
 	w.happened++
 	line := fmt.Sprintf("%s %s", w.now.Format("02 15:04:05.000000"), fmt.Sprintf(format, args...))
 	w.history.Write([]byte(line))
@@ -136,8 +139,9 @@ func (w *world) reach(branch string) { w.reached[branch]++ }
 // fail says that something is wrong. The first word counts; the world stops.
 func (w *world) fail(format string, args ...any) {
 	if w.failure == nil {
-		w.failure = fmt.Errorf(format, args...)
-		w.log("FAILED: %v", w.failure)
+		failure := fmt.Errorf(format, args...)
+		w.log("FAILED: %v", failure)
+		w.failure = failure
 	}
 }
 

@@ -44,7 +44,7 @@ func parse(args []string) (o options, err error) {
 	first, _ := strconv.ParseUint(os.Getenv("TORTURE_SEED"), 10, 64)
 	seeds, _ := strconv.Atoi(os.Getenv("TORTURE_SEEDS"))
 	if seeds == 0 {
-		seeds = 1000
+		seeds = 3000
 	}
 	f := flag.NewFlagSet("simulation", flag.ContinueOnError)
 	f.Uint64Var(&o.first, "seed", max(first, 1), "the first seed")
@@ -113,7 +113,9 @@ const enough = 200
 // row prints the counts for the table of "make torture".
 func row(sum *simulation.Summary, out io.Writer) error {
 	text, err := json.Marshal(map[string]any{
-		"test": "24 hours, faults everywhere", "tried": sum.Seeds, "work": sum.Devices, "lost": len(sum.Failed) + len(sum.Uneven),
+		"test": "24 hours, faults everywhere", "tried": sum.Seeds, "work": sum.Devices,
+		"wrong": len(sum.Failed) + len(sum.Uneven) + len(simulation.Missing(sum.Reached)),
+		"note":  fmt.Sprintf("%.0f simulated hours, %d of %d rare branches", sum.Simulated.Hours(), len(sum.In), len(simulation.Branches())),
 	})
 	if err != nil {
 		return err
