@@ -123,10 +123,10 @@ func (c *carrier) order(t license.Task) *order {
 	o.ready = w.now.Add(w.within(time.Minute, 3*time.Hour))
 	c.orders[key] = o
 	c.list = append(c.list, o)
-	switch o.manner {
-	case bySelf:
+	if o.manner == bySelf {
 		w.at(o.ready, func() { c.bring(o) })
-	case afterIt:
+	}
+	if o.manner == afterIt {
 		w.after(c.deadline+w.within(time.Minute, 3*time.Hour), func() { c.bring(o) })
 	}
 	return o

@@ -155,6 +155,8 @@ func (d *database) FinishCallbacks(ctx context.Context, now time.Time, ends []li
 			e.Verdict, e.Due = license.Exhausted, time.Time{}
 		case w.o.Mutation == HurryCallbacks && e.Verdict == license.Again:
 			e.Due = e.At.Add(e.Due.Sub(e.At) / 2)
+		case w.o.Mutation == DelayCallbacks && e.Verdict == license.Again:
+			e.Due = e.Due.Add(30 * time.Minute)
 		}
 	}
 	return d.do("write attempts down", finishUnknown, func() error {

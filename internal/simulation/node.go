@@ -310,7 +310,7 @@ func (w *world) trouble(n *node) {
 	if w.calm || !n.up || n.ending {
 		return
 	}
-	life, away, kill := n.life, w.within(time.Second, 10*time.Minute), w.chance(700)
+	life, away, kill := n.life, w.within(time.Second, 10*time.Minute), w.chance(600)
 	deed := func() {
 		switch {
 		case w.calm || n.life != life || !n.up || n.ending:

@@ -154,7 +154,7 @@ func (w *world) decide() {
 		return
 	}
 	for _, t := range list {
-		w.after(w.within(0, 10*time.Minute), func() {
+		w.after(w.within(0, time.Hour), func() {
 			w.resolve(t, pick(w, []license.Verdict{license.Done, license.Refused, license.Retry}))
 		})
 	}

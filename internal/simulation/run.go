@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -32,17 +33,18 @@ func (s *Simulator) RunAll(ctx context.Context, first uint64, n, twice int, o Op
 	const enough = 10
 	sum := Summary{Reached: map[string]int{}, In: map[string]int{}}
 	begun := time.Now()
-	var mu sync.Mutex // guards next, sum and failed
+	var mu sync.Mutex // guards what follows, and sum
 	var failed error
-	next := 0
+	next, left := first, n
 	take := func() (uint64, bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		if next == n || failed != nil || len(sum.Failed) >= enough {
+		if left == 0 || failed != nil || len(sum.Failed) >= enough {
 			return 0, false
 		}
+		left--
 		next++
-		return first + uint64(next) - 1, true
+		return next - 1, true
 	}
 	var players sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -50,7 +52,7 @@ func (s *Simulator) RunAll(ctx context.Context, first uint64, n, twice int, o Op
 			for seed, ok := take(); ok; seed, ok = take() {
 				r, err := s.Run(ctx, seed, o)
 				again := r
-				if err == nil && twice > 0 && (seed-first)%uint64(twice) == 0 {
+				if err == nil && twice > 0 && (seed-first)%uint64(twice) == 0 { //nolint:gosec // it is not negative
 					again, err = s.Run(ctx, seed, o)
 				}
 				mu.Lock()
@@ -69,7 +71,7 @@ func (s *Simulator) RunAll(ctx context.Context, first uint64, n, twice int, o Op
 	}
 	players.Wait()
 	sum.Took = time.Since(begun)
-	slices.SortFunc(sum.Failed, func(a, b Result) int { return int(int64(a.Seed) - int64(b.Seed)) }) //nolint:gosec // they are near each other
+	slices.SortFunc(sum.Failed, func(a, b Result) int { return cmp.Compare(a.Seed, b.Seed) })
 	slices.Sort(sum.Uneven)
 	return sum, failed
 }

@@ -64,7 +64,7 @@ func parse(args []string) (o options, err error) {
 	return o, nil
 }
 
-func run(ctx context.Context, args []string, out io.Writer) error {
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	o, err := parse(args)
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	if o.history {
 		o.Tail = 1 << 20
 	}
@@ -112,10 +112,11 @@ const enough = 200
 
 // row prints the counts for the table of "make torture".
 func row(sum *simulation.Summary, out io.Writer) error {
+	all, missing := len(simulation.Branches()), len(simulation.Missing(sum.Reached))
 	text, err := json.Marshal(map[string]any{
 		"test": "24 hours, faults everywhere", "tried": sum.Seeds, "work": sum.Devices,
-		"wrong": len(sum.Failed) + len(sum.Uneven) + len(simulation.Missing(sum.Reached)),
-		"note":  fmt.Sprintf("%.0f simulated hours, %d of %d rare branches", sum.Simulated.Hours(), len(sum.In), len(simulation.Branches())),
+		"wrong": len(sum.Failed) + len(sum.Uneven) + missing,
+		"note":  fmt.Sprintf("%.0f simulated hours, %d of %d rare branches", sum.Simulated.Hours(), all-missing, all),
 	})
 	if err != nil {
 		return err
