@@ -4,3 +4,6 @@ package crash
 
 // At does nothing in this build.
 func At(Point) {}
+
+// Migrations are none in this build.
+func Migrations() []string { return nil }

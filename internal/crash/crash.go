@@ -6,7 +6,7 @@
 // point that CRASH_AT names ("settle.written", or "settle.written:3" for its third
 // passage) as if it had been killed: nothing is flushed, closed or rolled back.
 // CRASH_LOG names a file to which each point is added that the process passes,
-// once, and the one at which it died.
+// once, and the one at which it died. CRASH_MIGRATIONS adds migrations to die in.
 package crash
 
 // A Point is a place in the code.

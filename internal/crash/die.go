@@ -72,6 +72,25 @@ func At(at Point) {
 	select {} // whoever comes here after that gets no further either
 }
 
+// Migrations are what CRASH_MIGRATIONS, a number, adds to the schema's own: so there
+// is something to migrate on a database that is full of work. They change the table
+// of the work.
+func Migrations() (list []string) {
+	name := os.Getenv("CRASH_MIGRATIONS")
+	if name == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(name)
+	if err != nil {
+		panic("CRASH_MIGRATIONS: " + err.Error())
+	}
+	for i := range n {
+		list = append(list, fmt.Sprintf("ALTER TABLE task ADD COLUMN crash_%[1]d BIGINT NOT NULL DEFAULT 0;\n"+
+			"UPDATE task SET crash_%[1]d = place;\nCREATE TABLE crash_%[1]d (v BIGINT NOT NULL);\n", i))
+	}
+	return list
+}
+
 // note adds a line to the log. It is one write to a file that others add to.
 func (p *plan) note(what string, at Point) {
 	if p.log != nil {

@@ -36,15 +36,22 @@ func (s *Store) migrations() (list []*goose.Migration, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("migration %s: %w", name, err)
 		}
-		script := s.dialect.replace(string(text))
-		list = append(list, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
-			crash.At(crash.MigrateBegun)
-			_, err := tx.ExecContext(ctx, script)
-			crash.At(crash.MigrateWritten)
-			return err
-		}}, nil))
+		list = append(list, s.migration(version, string(text)))
+	}
+	for _, text := range crash.Migrations() {
+		list = append(list, s.migration(list[len(list)-1].Version+1, text))
 	}
 	return list, nil
+}
+
+func (s *Store) migration(version int64, text string) *goose.Migration {
+	script := s.dialect.replace(text)
+	return goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+		crash.At(crash.MigrateBegun)
+		_, err := tx.ExecContext(ctx, script)
+		crash.At(crash.MigrateWritten)
+		return err
+	}}, nil)
 }
 
 func (s *Store) provider() (*goose.Provider, error) {

@@ -73,12 +73,24 @@ func crashes(ctx context.Context, o *options) (rows []row, err error) {
 	return rows, err
 }
 
-// run runs all seeds.
+// run runs all seeds, and some more where a point that is passed rarely was not
+// passed often enough in its turn.
 func (m *matrix) run(ctx context.Context) {
 	m.deaths, m.passed = map[string]row{}, map[string]bool{}
+	m.some(ctx, m.o.seed, m.seeds)
+	for more := 0; m.whole() && m.missing() != nil && more < m.seeds && ctx.Err() == nil; more += m.at {
+		m.some(ctx, m.o.seed+uint64(m.seeds+more), m.at)
+	}
+	if m.whole() {
+		m.failed = errors.Join(m.failed, m.missing())
+	}
+}
+
+// some runs some seeds.
+func (m *matrix) some(ctx context.Context, first uint64, n int) {
 	seeds := make(chan uint64)
 	var group sync.WaitGroup
-	for range min(m.at, m.seeds) {
+	for range min(m.at, n) {
 		group.Go(func() {
 			for seed := range seeds {
 				p := planOf(seed, m.engine)
@@ -89,21 +101,14 @@ func (m *matrix) run(ctx context.Context) {
 			}
 		})
 	}
-	for i := range uint64(m.seeds) {
+	for i := range uint64(n) {
 		if ctx.Err() != nil {
 			break
 		}
-		seeds <- m.o.seed + i
-	}
-	// A point that is passed rarely may not have been passed often enough.
-	for i := uint64(m.seeds); m.whole() && i < 2*uint64(m.seeds) && ctx.Err() == nil && m.missing() != nil; i++ {
-		seeds <- m.o.seed + i
+		seeds <- first + i
 	}
 	close(seeds)
 	group.Wait()
-	if m.whole() {
-		m.failed = errors.Join(m.failed, m.missing())
-	}
 }
 
 // whole reports whether there are so many seeds that each point has its turn.

@@ -34,7 +34,7 @@ func build(flags ...string) func() (string, error) {
 			return "", err
 		}
 		name := filepath.Join(dir, "simlatch")
-		cmd := exec.Command("go", slices.Concat([]string{"build", "-o", name}, flags, []string{"../../cmd/simlatch"})...) //nolint:gosec,noctx // ours
+		cmd := exec.Command("go", slices.Concat([]string{"build", "-o", name}, flags, []string{"../../cmd/simlatch"})...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("building the server: %w\n%s", err, out)
 		}

@@ -116,6 +116,8 @@ func (w *world) live(l life, beside ...string) (death, error) {
 	if err != nil {
 		return death{}, err
 	}
+	w.slow.Store(l.end == endShutdown) // or nothing would wait to be given back
+	defer w.slow.Store(false)
 	urls := append([]string{p.url}, beside...)
 	w.urls.Store(&urls)
 	defer w.urls.Store(&beside)

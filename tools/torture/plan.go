@@ -24,6 +24,8 @@ type life struct {
 	passage  int
 	after    time.Duration // before what comes from outside
 	patience time.Duration // for the point to be passed
+	// migrations are more of them than the life before it had.
+	migrations int
 }
 
 func (l life) name() string {
@@ -61,7 +63,7 @@ const postgresDeaths = "postgres dies"
 // planOf is the plan of a seed: always the same. Seeds that follow each other
 // have all points between them.
 func planOf(seed uint64, engine string) plan {
-	r := rand.New(rand.NewPCG(seed, 8)) //nolint:gosec // it is to be repeated
+	r := rand.New(rand.NewPCG(seed, 8))
 	p := plan{
 		seed: seed, engine: engine, clients: 2 + r.IntN(4), chunks: 4 + r.IntN(12), large: 20 + r.IntN(120),
 		refuse: 1 + r.IntN(25), late: 3 + r.IntN(20), bystander: engine != "sqlite" && seed%2 == 0,
@@ -84,8 +86,12 @@ func planOf(seed uint64, engine string) plan {
 		stride++
 	}
 	for i := range uint64(livesOfSeed - 2) {
-		at := deck[((seed*(livesOfSeed-2)+i)*stride)%uint64(len(deck))]
-		p.lives = append(p.lives, pointLife(r, at, engine))
+		l := pointLife(r, deck[((seed*(livesOfSeed-2)+i)*stride)%uint64(len(deck))], engine)
+		if l.at >= crash.MigrateLocked && l.at <= crash.MigrateDone {
+			l.migrations = 3
+			l.passage = min(l.passage, 1+r.IntN(l.migrations))
+		}
+		p.lives = append(p.lives, l)
 	}
 	p.lives = append(p.lives, life{end: endKill, after: span(r, 20, 500)})
 	r.Shuffle(len(p.lives), func(i, k int) { p.lives[i], p.lives[k] = p.lives[k], p.lives[i] })
@@ -143,11 +149,9 @@ func pointLife(r *rand.Rand, at crash.Point, engine string) life {
 // pointsOf are the points that a server with work passes on an engine.
 func pointsOf(engine string) (deck []crash.Point) {
 	for i, info := range crash.Points() {
-		at := crash.Point(i)
-		if info.SQLite && engine != "sqlite" || at >= crash.MigrateLocked && at <= crash.MigrateDone {
-			continue
+		if !info.SQLite || engine == "sqlite" {
+			deck = append(deck, crash.Point(i))
 		}
-		deck = append(deck, at)
 	}
 	return deck
 }

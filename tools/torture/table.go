@@ -54,7 +54,7 @@ func (t *table) write(name string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(name, append(text, '\n'), 0o644) //nolint:gosec // for everyone to read
+	return os.WriteFile(name, append(text, '\n'), 0o644)
 }
 
 // verdict is an error where a row shows harm, or that nothing was tried.

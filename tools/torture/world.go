@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,12 +41,14 @@ type world struct {
 	urls     atomic.Pointer[[]string]
 	next     atomic.Uint64
 	http     *http.Client
+	slow     atomic.Bool // the carrier and the listener are
 
 	bearer, session, operator string
 	carrier                   *carrier
 	sink                      *sink
 	carrierURL, sinkURL       string
 	stop                      chan struct{} // closed when no more work is to be asked for
+	migrations                int           // that servers have beside the schema's own
 	working                   sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows, and what the carrier and the sink have
@@ -85,7 +88,7 @@ const (
 func newWorld(ctx context.Context, p plan, binary, dir, database string) (*world, func(), error) {
 	w := &world{
 		ctx: ctx, plan: p, binary: binary, dir: dir, database: database,
-		stop: make(chan struct{}), rand: rand.New(rand.NewPCG(p.seed, 9)), //nolint:gosec // no secrets
+		stop: make(chan struct{}), rand: rand.New(rand.NewPCG(p.seed, 9)),
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 		books: books{
 			requests: map[string]asked{}, held: map[string]bool{}, bought: map[string]certainty{},
@@ -101,7 +104,12 @@ func newWorld(ctx context.Context, p plan, binary, dir, database string) (*world
 	outer := http.NewServeMux()
 	outer.Handle("/carrier", w.carrier)
 	outer.Handle("/callbacks", w.sink)
-	srv := httptest.NewServer(outer)
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if w.slow.Load() {
+			sleep(ctx, 50*time.Millisecond)
+		}
+		outer.ServeHTTP(rw, r)
+	}))
 	w.carrierURL, w.sinkURL = srv.URL+"/carrier", srv.URL+"/callbacks"
 	return w, func() {
 		srv.CloseClientConnections()
@@ -163,11 +171,14 @@ func (w *world) wrong(format string, args ...any) { w.fault(&w.row.Wrong, "wrong
 
 // serve starts a server that dies as l says; an empty life dies nowhere.
 func (w *world) serve(l life) (*process, error) {
-	cmd := exec.Command(w.binary, "serve", "--carrier", "http:"+w.carrierURL, "--listen", "127.0.0.1:0", //nolint:gosec,noctx // ours; it is ended by hand
+	cmd := exec.Command(w.binary, "serve", "--carrier", "http:"+w.carrierURL, "--listen", "127.0.0.1:0", //nolint:noctx // it is ended by hand
 		"--database", w.database, "--secrets-key-file", "key", "--seed", "seed.yaml", "--callback-allow", "127.0.0.0/8",
 		"--callback-interval", "200ms", "--grace", "3s", "--log-format", "json")
 	cmd.Dir, cmd.Stderr = w.dir, w.log
 	cmd.Env = append(plainEnvironment(), "SIMLATCH_CARRIER_SECRET="+carrierSecret, "CRASH_LOG="+w.crashLog())
+	if w.migrations += l.migrations; w.migrations > 0 {
+		cmd.Env = append(cmd.Env, "CRASH_MIGRATIONS="+strconv.Itoa(w.migrations))
+	}
 	if l.end == endPoint || l.end == endShutdown {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("CRASH_AT=%s:%d", l.name(), l.passage))
 	}
@@ -178,7 +189,7 @@ func (w *world) crashLog() string { return filepath.Join(w.dir, "crash.log") }
 
 // run runs another command of the server's program to its end.
 func (w *world) run(args ...string) (string, error) {
-	cmd := exec.CommandContext(w.ctx, w.binary, append(args, "--database", w.database, "--secrets-key-file", "key")...) //nolint:gosec // ours
+	cmd := exec.CommandContext(w.ctx, w.binary, append(args, "--database", w.database, "--secrets-key-file", "key")...)
 	cmd.Dir, cmd.Env = w.dir, plainEnvironment()
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
