@@ -19,7 +19,6 @@ type client struct {
 	w              *world
 	token, session string
 	renew          time.Time // when to log in anew
-	logins         int
 	made           int
 	promised       []*call
 	busy           func() // called once, when the next call is made

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -192,6 +193,14 @@ func (m *model) accept(p license.AcceptParams, a license.Accepted, err error, wa
 		return
 	}
 	m.take(p)
+}
+
+// forget is what a purge forgets beside requests, where a clock was far behind when
+// they were written: keys and days that are old by now.
+func (m *model) forget() {
+	before := m.w.now.Add(-keptKeys)
+	maps.DeleteFunc(m.keys, func(_ callKey, k *keyed) bool { return k.at.Before(before) })
+	maps.DeleteFunc(m.days, func(d dayKey, _ int64) bool { return d.day.Before(license.Day(m.w.now).Add(-24 * time.Hour)) })
 }
 
 // sameRefusal reports whether err is of the kind that was wanted, and of a policy

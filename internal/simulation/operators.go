@@ -243,6 +243,7 @@ func (w *world) purge() {
 	if _, err := w.store.Purge(w.ctx, w.now, given); !w.must("purging", err) {
 		return
 	}
+	w.model.forget()
 	for _, r := range w.model.order {
 		if r.purged {
 			continue

@@ -52,7 +52,7 @@ func (s *Simulator) RunAll(ctx context.Context, first uint64, n, twice int, o Op
 			for seed, ok := take(); ok; seed, ok = take() {
 				r, err := s.Run(ctx, seed, o)
 				again := r
-				if err == nil && twice > 0 && (seed-first)%uint64(twice) == 0 { //nolint:gosec // it is not negative
+				if err == nil && twice > 0 && (seed-first)%uint64(twice) == 0 {
 					again, err = s.Run(ctx, seed, o)
 				}
 				mu.Lock()

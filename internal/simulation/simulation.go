@@ -66,7 +66,6 @@ func begin() time.Time { return time.Date(2026, time.March, 3, 17, 0, 0, 0, time
 type Simulator struct {
 	dir      string
 	template string
-	password string
 }
 
 const (
