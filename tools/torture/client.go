@@ -68,7 +68,7 @@ func (w *world) client(number int) {
 		case <-w.ctx.Done():
 			return
 		case <-stop:
-			stop, deadline = nil, time.After(drainPatience)
+			stop, deadline = nil, time.After(w.patience)
 		case <-deadline:
 			w.missing(chunks)
 			return
@@ -87,7 +87,7 @@ func (w *world) missing(chunks []*chunk) {
 		w.mu.Lock()
 		for _, i := range c.asked {
 			if ended[fleet.ICCID(i)] == "" {
-				w.lost("the callback of request %s for SIM %s did not come within %s", c.request, fleet.ICCID(i), drainPatience)
+				w.lost("the callback of request %s for SIM %s did not come within %s", c.request, fleet.ICCID(i), w.patience)
 			}
 		}
 		w.mu.Unlock()

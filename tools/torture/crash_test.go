@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -38,13 +39,17 @@ func build(flags ...string) func() (string, error) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("building the server: %w\n%s", err, out)
 		}
+		building.Lock()
 		built = append(built, dir)
+		building.Unlock()
 		return name, nil
 	})
 }
 
-// built are directories to be removed; tests that build run one after the other.
-var built []string
+var (
+	building sync.Mutex // guards built
+	built    []string   // directories to be removed
+)
 
 func TestMain(m *testing.M) {
 	status := m.Run()
@@ -69,6 +74,7 @@ func TestCrashes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
+	t.Parallel()
 	o := options{binary: server(t, true), seed: 1, out: &testWriter{t: t}}
 	list := []*matrix{{engine: "sqlite", seeds: 7, at: 2, soon: true}}
 	postgres := os.Getenv("TEST_POSTGRES")
@@ -220,6 +226,7 @@ func TestHarmIsSeen(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs servers for some seconds")
 	}
+	t.Parallel()
 	dir := t.TempDir()
 	p := planOf(3, "sqlite")
 	p.lives = p.lives[:2]
@@ -352,6 +359,48 @@ func (w *world) execute(t *testing.T, text string) {
 	if n, err := r.RowsAffected(); err != nil || n == 0 {
 		t.Fatalf("%s changed nothing (%v)", text, err)
 	}
+}
+
+// TestForgettingDiskIsSeen: where commits vanish with a server's death, as they would
+// with the power if a commit did not wait for the disk, that is seen from outside.
+func TestForgettingDiskIsSeen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs servers for some seconds")
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	p := planOf(5, "sqlite")
+	p.lives = slices.Repeat([]life{{end: endKill, after: 300 * time.Millisecond}}, 3)
+	w, end, err := newWorld(t.Context(), p, server(t, true), dir, "sqlite:"+filepath.Join(dir, "simlatch.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	w.patience = 3 * time.Second
+	kept := map[string][]byte{}
+	w.between = func(i int) {
+		for _, name := range []string{"simlatch.db", "simlatch.db-wal"} {
+			name := filepath.Join(dir, name)
+			switch i {
+			case 0:
+				kept[name], _ = os.ReadFile(name) // there may be no log
+			case 1:
+				if err := os.WriteFile(name, kept[name], 0o600); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	if _, err := w.through(nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w.row.Lost == 0 {
+		t.Errorf("the work of a whole life is gone, and nothing was found lost\n%s", w.harm())
+	}
+	t.Logf("found %d lost, %d double, %d wrong", w.row.Lost, w.row.Double, w.row.Wrong)
 }
 
 // TestCarrierSeesDoubles: a license that is made twice, or taken from a SIM that has

@@ -96,12 +96,15 @@ func (w *world) dieOften(first *process) (deaths []death, err error) {
 // lives lives the plan's lives, beside servers that live on.
 func (w *world) lives(beside ...string) (deaths []death, err error) {
 	deaths = append(deaths, death{name: endKill})
-	for _, l := range w.plan.lives {
+	for i, l := range w.plan.lives {
 		d, err := w.live(l, beside...)
 		if err != nil {
 			return deaths, err
 		}
 		deaths = append(deaths, d)
+		if w.between != nil {
+			w.between(i)
+		}
 	}
 	return deaths, nil
 }
@@ -179,12 +182,12 @@ func (w *world) outlive(h host, p *process) (deaths []death, err error) {
 			return deaths, fmt.Errorf("%s: %w", l.end, err)
 		}
 		// Work must go on by itself.
-		for late := time.After(drainPatience); w.work() == before; {
+		for late := time.After(w.patience); w.work() == before; {
 			select {
 			case <-p.ended:
 				return deaths, fmt.Errorf("the server died with PostgreSQL: %w\n%s", p.err, w.logEnd())
 			case <-late:
-				return deaths, fmt.Errorf("nothing was acknowledged within %s of %s", drainPatience, l.end)
+				return deaths, fmt.Errorf("nothing was acknowledged within %s of %s", w.patience, l.end)
 			case <-w.ctx.Done():
 				return deaths, w.ctx.Err()
 			case <-time.After(10 * time.Millisecond):
@@ -217,7 +220,7 @@ func (w *world) rest() error {
 	if err != nil {
 		return err
 	}
-	for late := time.Now().Add(drainPatience); err == nil; {
+	for late := time.Now().Add(w.patience); err == nil; {
 		var open int
 		err = w.eachRequest(w.ctx, s, func(r store.KeptRequest) {
 			if r.Ended < r.Total {

@@ -37,6 +37,8 @@ type options struct {
 	engine   *regexp.Regexp
 	keep     bool
 	json     string
+	docs     string
+	state    string
 	out      io.Writer
 }
 
@@ -48,6 +50,8 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.Uint64Var(&o.seed, "seed", 1, "the first seed")
 	f.IntVar(&o.seeds, "seeds", 0, "`number` of seeds of each part; 0 is each part's own")
 	f.StringVar(&o.json, "json", "", "write the table to this `file`")
+	f.StringVar(&o.docs, "docs", "", "put the table into this `file`, docs/reliability.md")
+	f.StringVar(&o.state, "state", "", "what the machine was doing besides, for the document")
 	only := f.String("only", "", "run only parts whose name matches this `regexp`")
 	engine := f.String("engine", "", "crash only on engines whose name matches this `regexp`")
 	f.BoolVar(&o.keep, "keep", false, "keep the directories of seeds that failed")
@@ -97,7 +101,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := t.print(out); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\n%s, in %s\n", machine(), time.Since(begun).Round(time.Second))
+	about := fmt.Sprintf("%s, in %s", machine(), time.Since(begun).Round(time.Second))
+	if o.state != "" {
+		about += "; " + o.state
+	}
+	fmt.Fprintf(out, "\n%s\n", about)
+	if o.docs != "" {
+		failed = errors.Join(failed, t.document(o.docs, time.Now().Format(time.DateOnly)+", "+about+"."))
+	}
 	if o.json != "" {
 		failed = errors.Join(failed, t.write(o.json))
 	}

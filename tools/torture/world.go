@@ -47,8 +47,10 @@ type world struct {
 	carrier                   *carrier
 	sink                      *sink
 	carrierURL, sinkURL       string
-	stop                      chan struct{} // closed when no more work is to be asked for
-	migrations                int           // that servers have beside the schema's own
+	patience                  time.Duration  // drainPatience
+	between                   func(life int) // after each life; nil but in tests
+	stop                      chan struct{}  // closed when no more work is to be asked for
+	migrations                int            // that servers have beside the schema's own
 	working                   sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows, and what the carrier and the sink have
@@ -88,7 +90,7 @@ const (
 func newWorld(ctx context.Context, p plan, binary, dir, database string) (*world, func(), error) {
 	w := &world{
 		ctx: ctx, plan: p, binary: binary, dir: dir, database: database,
-		stop: make(chan struct{}), rand: rand.New(rand.NewPCG(p.seed, 9)),
+		patience: drainPatience, stop: make(chan struct{}), rand: rand.New(rand.NewPCG(p.seed, 9)),
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 		books: books{
 			requests: map[string]asked{}, held: map[string]bool{}, bought: map[string]certainty{},
