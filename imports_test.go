@@ -27,16 +27,17 @@ var mayImport = map[string][]string{
 	"internal/exchange":        {},
 	"internal/recipe":          {},
 	"internal/openapi":         {},
+	"internal/tracing":         {},
 	"internal/crash":           {},
 
 	"internal/auth":      {"internal/license"},
 	"internal/store":     {"internal/license", "internal/auth", "internal/crash"},
 	"internal/inventory": {"internal/license", "internal/store"},
 
-	"internal/api":       {"internal/license", "internal/auth", "internal/openapi", "internal/crash", "m2m"},
-	"internal/provision": {"internal/license", "internal/crash"},
-	"internal/carrier":   {"internal/license", "m2m"},
-	"internal/callback":  {"internal/license", "internal/crash", "m2m"},
+	"internal/api":       {"internal/license", "internal/auth", "internal/openapi", "internal/tracing", "internal/crash", "m2m"},
+	"internal/provision": {"internal/license", "internal/tracing", "internal/crash"},
+	"internal/carrier":   {"internal/license", "internal/tracing", "m2m"},
+	"internal/callback":  {"internal/license", "internal/tracing", "internal/crash", "m2m"},
 	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client", "internal/crash"},
 	"internal/sandbox":   {"internal/license", "m2m", "internal/recipe"},
 	"internal/console":   {"internal/license", "internal/auth", "internal/store"},
@@ -44,7 +45,7 @@ var mayImport = map[string][]string{
 	"internal/server": {
 		"internal/license", "internal/auth", "internal/store", "internal/api", "internal/provision",
 		"internal/carrier", "internal/callback", "internal/operator", "internal/sandbox", "internal/console",
-		"internal/inventory", "m2m", "internal/operator/client", "internal/exchange",
+		"internal/inventory", "m2m", "internal/operator/client", "internal/exchange", "internal/tracing",
 	},
 
 	"internal/load": {"m2m"},
