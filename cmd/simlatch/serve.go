@@ -41,7 +41,8 @@ log names the command that would apply it.
 Callbacks go to public addresses only, unless --callback-allow names others.
 
 For whoever watches: /healthz, /readyz, /metrics and /version, and the API's
-description at /docs.`,
+description at /docs; and traces by OTLP, where OTEL_EXPORTER_OTLP_ENDPOINT or the
+other standard variables of OpenTelemetry ask for them (docs/observability.md).`,
 		Example: `  # try it out: everything in ./simlatch.db, listeners on this machine
   simlatch serve --carrier simulated --seed seed.yaml --callback-allow 127.0.0.0/8
 
@@ -168,6 +169,11 @@ func runServe(ctx context.Context, s streams, o serveOptions) error {
 			_, _ = fmt.Fprintln(s.err, "simlatch: the carrier is SIMULATED: no SIM is really licensed")
 		}
 	}
+	endTraces, err := traceTo(ctx, &o.server, o.server.Logger)
+	if err != nil {
+		return err
+	}
+	defer endTraces()
 	srv, err := server.New(ctx, o.server)
 	if err != nil {
 		return err

@@ -71,6 +71,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, f family, pattern st
 	if c.id == "" {
 		c.id = string(license.NewRequestID(a.cfg.Clock.Now(), a.cfg.Random))
 	}
+	span := c.begin(pattern)
 	c.limitBody()
 	out, err := c.guard(work)
 	status, code, body := c.render(out, err)
@@ -86,6 +87,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, f family, pattern st
 	writeErr := a.write(w, status, body)
 	c.discardBody()
 
+	c.end(span, status, code, out)
 	a.metrics.count(r.Method, pattern, status, code, time.Since(started))
 	a.log(c, pattern, status, code, time.Since(started), err, writeErr)
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 // Licenses accepts requests. Replay gives license.ErrNotFound for a key that was
@@ -72,6 +73,7 @@ type Config struct {
 	Random  io.Reader             // nil: crypto/rand
 	Logger  *slog.Logger          // nil: nothing is logged
 	Metrics prometheus.Registerer // nil: nothing is counted
+	Tracer  tracing.Tracer        // zero: traces nothing
 
 	// MaxDevices is the most devices one request may name; 0: 10,000.
 	MaxDevices int

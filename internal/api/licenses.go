@@ -10,6 +10,7 @@ import (
 
 	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/tracing"
 	"github.com/simlatch/simlatch/m2m"
 )
 
@@ -175,10 +176,14 @@ func idempotency(c *call) (key, hash string) {
 	return storable(key), hex.EncodeToString(sum[:])
 }
 
-// trace is the W3C trace context of the call, which is stored with the request.
+// trace is the W3C trace context of the call, which is stored with the request:
+// that of our own span, or the caller's where we trace nothing.
 func trace(c *call) string {
 	const most = 128 // twice the present version's length
-	t := c.r.Header.Get("Traceparent")
+	if t := tracing.Of(c.r.Context()); t != "" {
+		return t
+	}
+	t := c.r.Header.Get(tracing.Header)
 	if len(t) > most || requestID(t) != t {
 		return ""
 	}

@@ -50,13 +50,18 @@ func newMetrics(r prometheus.Registerer) (metrics, error) {
 }
 
 func (m metrics) count(method, path string, status int, code string, took time.Duration) {
-	switch method {
-	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodHead, http.MethodOptions, http.MethodPatch:
-	default:
-		method = "other"
-	}
+	method = methodLabel(method)
 	m.calls.WithLabelValues(method, path, strconv.Itoa(status), code).Inc()
 	m.seconds.WithLabelValues(method, path).Observe(took.Seconds())
+}
+
+// methodLabel is a method of HTTP, or "other".
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodHead, http.MethodOptions, http.MethodPatch:
+		return method
+	}
+	return "other"
 }
 
 func (m metrics) accepted(action license.Action, devices int) {

@@ -11,6 +11,8 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/provision"
@@ -119,6 +121,8 @@ type Config struct {
 	Random io.Reader
 	// Logger gets the logs; nil discards them.
 	Logger *slog.Logger
+	// Traces is where spans go; nil begins none.
+	Traces trace.TracerProvider
 	// Ready, when not nil, is called once with the server's URL when it serves.
 	Ready func(url string)
 

@@ -21,6 +21,7 @@ import (
 	"github.com/simlatch/simlatch/internal/operator"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/store"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 // core is the service without its listener: what it serves, and the work it does.
@@ -38,6 +39,7 @@ type core struct {
 	upstream *carrier.Upstream  // nil where the carrier is none
 	recorder *exchange.Recorder // nil without --record
 	alerter  *alerter
+	gauges   *gauges
 	// operator is nil in a sandbox, whose answers are recorded whole: a stream
 	// of events would never end.
 	operator *operator.API
@@ -86,6 +88,7 @@ func (c *core) run(ctx context.Context) error {
 	if c.cfg.box == nil { // whose nodes are one, and whose operators are tests
 		group.Go(func() error { return c.beat(running) })
 		group.Go(func() error { return c.alerter.run(running) })
+		group.Go(func() error { return c.gauges.run(running) })
 	}
 	group.Go(func() error { return c.purge(running) })
 	group.Go(func() error { return c.seal(running) })
@@ -109,7 +112,7 @@ func (c *core) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from})
+	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from, Metrics: c.metrics})
 	if err != nil {
 		return err
 	}
@@ -133,10 +136,11 @@ func (c *core) wire() error {
 		SharedNodes: c.store.Engine() != "sqlite",
 		Lock:        c.cfg.LoginLock,
 	})
+	tracer := tracing.New(c.cfg.Traces)
 	guard := callback.NewGuard(c.cfg.CallbackAllow)
 	var err error
 	c.sender, err = callback.New(c.cfg.boxedSender(callback.Config{
-		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
+		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
 		Attempts: c.cfg.CallbackAttempts, Interval: c.cfg.CallbackInterval, Timeout: c.cfg.CallbackTimeout,
 		Grace: c.cfg.Grace,
 	}))
@@ -144,6 +148,9 @@ func (c *core) wire() error {
 		return err
 	}
 	if c.alerter, err = newAlerter(c); err != nil {
+		return err
+	}
+	if c.gauges, err = newGauges(c); err != nil {
 		return err
 	}
 	work, err := c.newWorker()
@@ -155,7 +162,7 @@ func (c *core) wire() error {
 	}
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
-		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
+		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
 		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, BodyTimeout: c.cfg.bodyTimeout,
 		Nodes:        func() int { return int(c.nodes.Load()) },
 		CheckURLHost: guard.CheckHost,
@@ -195,7 +202,7 @@ func (c *core) newWorker() (api.Work, error) {
 	}
 	c.worker, err = provision.New(c.cfg.boxedWorker(provision.Config{
 		Queue: c.store, Carrier: licensor, Timeout: timeout, Sink: c.sender, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
-		Callers: c.cfg.Workers, Grace: c.cfg.Grace,
+		Tracer: tracing.New(c.cfg.Traces), Callers: c.cfg.Workers, Grace: c.cfg.Grace,
 		// The callbacks it hands to the sender come under its lease.
 		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout, timeout+10*time.Second),
 	}))

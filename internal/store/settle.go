@@ -194,7 +194,7 @@ func (w *wonTask) callback() license.Callback {
 	return license.Callback{
 		Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
 		OK: w.Verdict == license.Done, Code: clean(w.Code, maxCode), Comment: clean(w.Comment, maxComment),
-		Place: t.Place, Lease: w.lease, Until: w.until,
+		Place: t.Place, Trace: t.Trace, Lease: w.lease, Until: w.until,
 	}
 }
 
