@@ -71,7 +71,11 @@ var mayImport = map[string][]string{
 	"tools/torture": {
 		"internal/crash", "internal/license", "internal/load", "internal/operator/client", "internal/store", "internal/store/storetest/pgcluster", "m2m",
 	},
-	"tools/bench": {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
+	"internal/simulation": {
+		"internal/license", "internal/auth", "internal/store", "internal/api", "internal/provision", "internal/callback", "m2m",
+	},
+	"tools/simulation": {"internal/simulation"},
+	"tools/bench":      {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }
 
 // onlyStandard are the packages that build on nothing but the standard library:
