@@ -136,7 +136,7 @@ func pointLife(r *rand.Rand, at crash.Point, engine string) life {
 	if most == 0 {
 		most = 8
 	}
-	l := life{end: endPoint, at: at, passage: 1 + r.IntN(most), patience: 4 * time.Second}
+	l := life{end: endPoint, at: at, passage: 1 + r.IntN(most), patience: 8 * time.Second}
 	switch at { //nolint:exhaustive // of those that want something else
 	case crash.GiveBackBegun, crash.GiveBackWritten, crash.GiveBackCommitted:
 		l.end, l.after = endShutdown, span(r, 200, 500)
