@@ -164,6 +164,7 @@ func (c *core) wire() error {
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
 		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, BodyTimeout: c.cfg.bodyTimeout,
+		MaxCalls: c.cfg.MaxCalls, MaxBodies: c.cfg.MaxBodies,
 		Nodes:        func() int { return int(c.nodes.Load()) },
 		CheckURLHost: guard.CheckHost,
 	}))
