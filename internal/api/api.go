@@ -87,6 +87,11 @@ type Config struct {
 	// RateLimit is how many calls a second each application may make on all
 	// nodes together; 0: as many as it likes.
 	RateLimit float64
+	// MaxCalls is how many calls are worked on at once, and MaxBodies how many
+	// bytes of bodies they may hold; what is above is turned away with 503, and an
+	// application that has half of either with 429. 0: 2,000 and 256 MiB.
+	MaxCalls  int
+	MaxBodies int64
 	// Nodes counts the live nodes, among which RateLimit is shared; nil: one.
 	Nodes func() int
 
@@ -101,10 +106,11 @@ type Config struct {
 
 // API is the HTTP API. It is made by New and safe for concurrent use.
 type API struct {
-	cfg     Config
-	metrics metrics
-	limits  *limits
-	router  *router
+	cfg       Config
+	metrics   metrics
+	limits    *limits
+	admission *admission
+	router    *router
 }
 
 // New makes an API. It fails when a needed part is missing or the metrics
@@ -117,13 +123,14 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("api: Config.Licenses, Inventory and Listeners are needed")
 	case cfg.Work == nil:
 		return nil, errors.New("api: Config.Work is missing")
-	case cfg.RateLimit < 0 || cfg.MaxDevices < 0:
+	case cfg.RateLimit < 0 || cfg.MaxDevices < 0 || cfg.MaxCalls < 0 || cfg.MaxBodies < 0:
 		return nil, errors.New("api: limits cannot be negative")
 	}
 	a := &API{cfg: cfg.withDefaults()}
 	a.limits = newLimits(a.cfg.RateLimit, a.cfg.Nodes)
+	a.admission = newAdmission(a.cfg.MaxCalls, a.cfg.MaxBodies)
 	var err error
-	if a.metrics, err = newMetrics(a.cfg.Metrics); err != nil {
+	if a.metrics, err = newMetrics(a.cfg.Metrics, a.admission); err != nil {
 		return nil, err
 	}
 	if a.router, err = newRouter(a); err != nil {
@@ -147,6 +154,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxDevices == 0 {
 		c.MaxDevices = 10_000
+	}
+	if c.MaxCalls == 0 {
+		c.MaxCalls = 2000
+	}
+	if c.MaxBodies == 0 {
+		c.MaxBodies = 256 << 20
 	}
 	if c.Lease == 0 {
 		c.Lease = 20 * time.Second

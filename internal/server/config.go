@@ -93,6 +93,11 @@ type Config struct {
 	// RateLimit is how many calls a second an application may make; 0 is no
 	// limit. The nodes of a cluster share it.
 	RateLimit float64
+	// MaxCalls is how many calls of the compatible API are worked on at once, and
+	// MaxBodies how many bytes of bodies they may hold; 0 means as package api
+	// chooses. What is above is turned away.
+	MaxCalls  int
+	MaxBodies int64
 	// LoginLock says what many failed logins do; empty means auth.LockSlow.
 	LoginLock auth.Lock
 
@@ -190,6 +195,10 @@ func (c Config) checkNumbers() error {
 		return fmt.Errorf("--callback-attempts %d: a number of attempts cannot be negative", c.CallbackAttempts)
 	case c.MaxDevices < 0:
 		return fmt.Errorf("--max-devices %d: a number of devices cannot be negative", c.MaxDevices)
+	case c.MaxCalls < 0:
+		return fmt.Errorf("--max-calls %d: a number of calls cannot be negative", c.MaxCalls)
+	case c.MaxBodies < 0:
+		return fmt.Errorf("--max-bodies %d: a size cannot be negative", c.MaxBodies)
 	case !(c.RateLimit >= 0):
 		return fmt.Errorf("--rate-limit %v: a rate cannot be negative", c.RateLimit)
 	case (c.TLSCert == "") != (c.TLSKey == ""):

@@ -51,11 +51,24 @@ type Result struct {
 	Reached   map[string]int // rare branches, by name
 	Failure   error          // what was found wrong; nil: nothing
 	Tail      []string       // the end of the history, of a failure
+
+	hours    int
+	mutation Mutation
 }
+
+// dayHours is how long a seed's day is unless its options say otherwise.
+const dayHours = 24
 
 // Repeat is the command that runs the seed again, with its history.
 func (r *Result) Repeat() string {
-	return fmt.Sprintf("go run ./tools/simulation -seed %d -seeds 1 -history", r.Seed)
+	command := fmt.Sprintf("go run ./tools/simulation -seed %d -seeds 1 -history", r.Seed)
+	if r.hours != dayHours {
+		command += fmt.Sprintf(" -hours %d", r.hours)
+	}
+	if r.mutation != "" {
+		command += fmt.Sprintf(" -mutation %q", r.mutation)
+	}
+	return command
 }
 
 // begin is when every simulated day begins: before midnight, so that it has two
@@ -125,7 +138,7 @@ func (s *Simulator) plant(ctx context.Context) (err error) {
 // is the result's Failure.
 func (s *Simulator) Run(ctx context.Context, seed uint64, o Options) (r Result, err error) {
 	if o.Hours == 0 {
-		o.Hours = 24
+		o.Hours = dayHours
 	}
 	if o.Tail == 0 {
 		o.Tail = 60

@@ -158,6 +158,7 @@ func (w *world) result() Result {
 	r := Result{
 		Seed: w.seed, History: hex.EncodeToString(w.history.Sum(nil)), Events: w.happened, Devices: w.model.devices,
 		Simulated: w.now.Sub(begin()), Reached: w.reached, Failure: w.failure,
+		hours: w.o.Hours, mutation: w.o.Mutation,
 	}
 	if r.Failure != nil || w.o.Tail > 1000 {
 		first := 0

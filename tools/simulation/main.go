@@ -85,9 +85,10 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			fmt.Fprintf(out, "%s\n\n", r.Failed())
 		}
 	})
-	if err != nil {
+	if err != nil && (sum.Seeds == 0 || ctx.Err() == nil) {
 		return err
 	}
+	stopped := err // half a run has something to tell too
 	if o.history {
 		for _, line := range last.Tail {
 			fmt.Fprintln(out, line)
@@ -95,6 +96,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	if err := sum.Table(out); err != nil {
 		return err
+	}
+	if stopped != nil {
+		return fmt.Errorf("after %d seeds: %w", sum.Seeds, stopped)
 	}
 	if o.torture {
 		if err := row(&sum, out); err != nil {
