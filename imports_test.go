@@ -38,9 +38,9 @@ var mayImport = map[string][]string{
 	"internal/provision": {"internal/license", "internal/tracing", "internal/crash"},
 	"internal/carrier":   {"internal/license", "internal/tracing", "m2m"},
 	"internal/callback":  {"internal/license", "internal/tracing", "internal/crash", "m2m"},
-	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client", "internal/crash"},
+	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client", "internal/crash", "m2m"},
 	"internal/sandbox":   {"internal/license", "m2m", "internal/recipe"},
-	"internal/console":   {"internal/license", "internal/auth", "internal/store"},
+	"internal/console":   {"internal/license", "internal/auth", "internal/operator/client"},
 
 	"internal/server": {
 		"internal/license", "internal/auth", "internal/store", "internal/api", "internal/provision",

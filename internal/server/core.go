@@ -15,6 +15,7 @@ import (
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/callback"
 	"github.com/simlatch/simlatch/internal/carrier"
+	"github.com/simlatch/simlatch/internal/console"
 	"github.com/simlatch/simlatch/internal/exchange"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/operator"
@@ -42,6 +43,7 @@ type core struct {
 	// operator is nil in a sandbox, whose answers are recorded whole: a stream
 	// of events would never end.
 	operator *operator.API
+	console  *console.Console // the operator API's pages; nil where it is
 
 	draining atomic.Bool
 	nodes    atomic.Int64 // that live, this one included
@@ -75,6 +77,7 @@ func (c *core) run(ctx context.Context) error {
 	group.Go(func() error { return c.sender.Run(running) })
 	if c.operator != nil {
 		group.Go(func() error { return c.operator.Run(running) })
+		group.Go(func() error { return c.console.Run(running) })
 	}
 	if c.worker != nil {
 		group.Go(func() error { return c.worker.Run(running) })
@@ -169,7 +172,18 @@ func (c *core) wire() error {
 		return err
 	}
 	c.operator, err = operator.New(operator.Config{
-		Operators: authority, Store: c.store, Tester: c.sender, Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log,
+		Operators: authority, Store: c.store, Tester: c.sender, Accept: c.api.Accept, Message: c.sender.Message,
+		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Version: ReadBuild().Version, MaxDevices: c.cfg.MaxDevices,
+	})
+	if err != nil {
+		return err
+	}
+	c.console, err = console.New(console.Config{
+		Sessions: authority, Operator: c.operator, Clock: c.cfg.Clock, Logger: c.log,
+		Record: func(ctx context.Context, who license.Actor, action string) error {
+			return c.store.As(who).Record(ctx, action, "", who.Name, nil)
+		},
+		Secure: c.cfg.TLSCert != "", Simulated: c.cfg.simulated(),
 	})
 	return err
 }

@@ -25,6 +25,11 @@ func (s *Store) DueAccounts(ctx context.Context, phase license.Phase, now time.T
 	if err := s.reclaim(ctx, now, now); err != nil {
 		return nil, s.failed("looking for leases that ended", err)
 	}
+	return s.due(ctx, phase, now)
+}
+
+// due names the accounts that have work due in a phase, and how much.
+func (s *Store) due(ctx context.Context, phase license.Phase, now time.Time) ([]license.Due, error) {
 	text := dueAtCarrier
 	if phase == license.PhaseListener {
 		text = dueAtListener
