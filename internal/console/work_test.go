@@ -303,6 +303,14 @@ func TestListener(t *testing.T) {
 	b.unfold("Remove")
 	b.press("Remove the listener")
 	b.sees(".alert", "Say that you are sure")
+	b.unfold("Remove")
+	b.fill("sure", "true")
+	b.press("Remove the listener")
+	b.confirmed("The listener is removed.")
+	b.did(auth.RoleOperator, "listener.deregister", "CarrierService")
+	b.open("/accounts/" + fleet + "/listeners/CarrierService")
+	b.press("Send a test message")
+	b.sees("#tested", "The listener acknowledged the test")
 	b.did(auth.RoleOperator, "listener.tune", "CarrierService")
 }
 
