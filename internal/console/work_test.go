@@ -239,6 +239,9 @@ func TestCallbacks(t *testing.T) {
 	b.scene.mu.Unlock()
 	b.press("Send the picked again")
 	b.sees(".alert", "Pick the callbacks")
+	if got := eval[string](b, `document.querySelector("a.csv").getAttribute("href")`); !strings.HasPrefix(got, "/console/callbacks?") {
+		t.Errorf("after a form that was not taken, the table leads to %s", got)
+	}
 	_ = eval[bool](b, `document.querySelector("#list tbody input").checked = true`)
 	b.press("Send the picked again")
 	b.confirmed("One callback is sent again.")
