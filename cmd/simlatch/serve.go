@@ -81,6 +81,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.Duration("carrier-delay", 0, "how long the simulated carrier takes")
 	own.Float64("carrier-refuse-rate", 0, "the `share` of devices that the simulated carrier refuses, always the same ones")
 	own.StringSlice("callback-allow", nil, "a private or loopback `network` that listeners may be in, such as 127.0.0.0/8 (repeatable)")
+	own.StringSlice("callback-ports", nil, "a `port` that listeners may have, such as 443 or 9001-9006, or reference for those of the reference (repeatable; default any)")
 	own.Duration("callback-interval", 5*time.Minute, "time between two attempts of a callback")
 	own.Duration("callback-timeout", 10*time.Second, "time a listener has to answer")
 	own.Int("callback-attempts", 4, "`number` of attempts of a callback in all")
@@ -138,6 +139,10 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 			return o, usagef("--callback-allow %s: a network is written like 127.0.0.0/8 or ::1/128", n)
 		}
 		o.server.CallbackAllow = append(o.server.CallbackAllow, prefix)
+	}
+	ports, _ := f.GetStringSlice("callback-ports")
+	if o.server.CallbackPorts, err = server.ParseCallbackPorts(ports); err != nil {
+		return o, usagef("--callback-ports: %w", err)
 	}
 	if err := o.logLevel.UnmarshalText([]byte(text("log-level"))); err != nil {
 		return o, usagef("--log-level %s: a level is debug, info, warn or error", text("log-level"))

@@ -88,9 +88,9 @@ type Config struct {
 	// Nodes counts the live nodes, among which RateLimit is shared; nil: one.
 	Nodes func() int
 
-	// CheckURLHost refuses a listener's host; the error's text is shown to the
-	// client, so it says what an operator could do about it. nil: any host.
-	CheckURLHost func(ctx context.Context, host string) error
+	// CheckURLHost refuses a listener's host and port; the error's text is shown to
+	// the client, so it says what an operator could do about it. nil: any host.
+	CheckURLHost func(ctx context.Context, host string, port uint16) error
 
 	// CarrierName is the carrier that accounts and device lists name; empty:
 	// "Verizon Wireless", which clients of the reference look for.

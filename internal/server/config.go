@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/simlatch/simlatch/internal/auth"
+	"github.com/simlatch/simlatch/internal/callback"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/sandbox"
@@ -79,6 +80,8 @@ type Config struct {
 	// CallbackAllow are the private and loopback networks that listeners may
 	// be in.
 	CallbackAllow []netip.Prefix
+	// CallbackPorts are the ports that callbacks go to; none means any.
+	CallbackPorts []callback.Ports
 	// CallbackInterval, CallbackTimeout and CallbackAttempts are the schedule
 	// of callbacks; zero means 5 minutes, 10 seconds, and 4 in all.
 	CallbackInterval time.Duration
@@ -127,6 +130,18 @@ type Config struct {
 	// listenerConns is how many callbacks a listener gets at once, in a sandbox.
 	listenerConns int
 	bodyTimeout   time.Duration // as in api.Config; tests have a short one
+}
+
+// ParseCallbackPorts reads the ports of --callback-ports.
+func ParseCallbackPorts(list []string) (ports []callback.Ports, err error) {
+	for _, s := range list {
+		p, err := callback.ParsePorts(s)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, p...)
+	}
+	return ports, nil
 }
 
 // Check says what is wrong with the configuration by itself, whatever the

@@ -130,7 +130,7 @@ func (c *core) wire() error {
 		SharedNodes: c.store.Engine() != "sqlite",
 		Lock:        c.cfg.LoginLock,
 	})
-	guard := callback.NewGuard(c.cfg.CallbackAllow)
+	guard := callback.NewGuard(c.cfg.CallbackAllow, c.cfg.CallbackPorts...)
 	var err error
 	c.sender, err = callback.New(c.cfg.boxedSender(callback.Config{
 		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
