@@ -199,8 +199,8 @@ func embedded(addr netip.Addr) netip.Addr {
 	case [4]byte(b[:4]) == [4]byte{0x20, 0x01}: // Teredo, RFC 4380: inverted
 		return netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]})
 	case [12]byte(b[:12]) == [12]byte{0x00, 0x64, 0xff, 0x9b}, // NAT64, RFC 6052
-		[6]byte(b[:6]) == [6]byte{0x00, 0x64, 0xff, 0x9b, 0x00, 0x01}, // NAT64 of a site, RFC 8215, by its longest prefix
-		[12]byte(b[:12]) == [12]byte{8: 0xff, 9: 0xff}, // translated, RFC 2765
+		[6]byte(b[:6]) == [6]byte{0x00, 0x64, 0xff, 0x9b, 0x00, 0x01},                                            // NAT64 of a site, RFC 8215, by its longest prefix
+		[12]byte(b[:12]) == [12]byte{8: 0xff, 9: 0xff},                                                           // translated, RFC 2765
 		[4]byte(b[8:12]) == [4]byte{0x00, 0x00, 0x5e, 0xfe}, [4]byte(b[8:12]) == [4]byte{0x02, 0x00, 0x5e, 0xfe}: // ISATAP, RFC 5214
 		return last
 	case [12]byte(b[:12]) == [12]byte{} && addr != netip.IPv6Unspecified() && addr != netip.IPv6Loopback(): // compatible, RFC 4291
