@@ -16,7 +16,7 @@ import (
 //	3   server
 //	2   api   operator   console   sandbox   provision   carrier   callback   load   bulk
 //	1   inventory → store → auth
-//	0   license   m2m   operator/client   exchange   recipe   openapi
+//	0   license   m2m   operator/client   exchange   recipe   openapi   crash
 //
 // A package may be named here before it exists. Tests are exempt: they may
 // import what they like, storetest above all.
@@ -27,16 +27,17 @@ var mayImport = map[string][]string{
 	"internal/exchange":        {},
 	"internal/recipe":          {},
 	"internal/openapi":         {},
+	"internal/crash":           {},
 
 	"internal/auth":      {"internal/license"},
-	"internal/store":     {"internal/license", "internal/auth"},
+	"internal/store":     {"internal/license", "internal/auth", "internal/crash"},
 	"internal/inventory": {"internal/license", "internal/store"},
 
-	"internal/api":       {"internal/license", "internal/auth", "internal/openapi", "m2m"},
-	"internal/provision": {"internal/license"},
+	"internal/api":       {"internal/license", "internal/auth", "internal/openapi", "internal/crash", "m2m"},
+	"internal/provision": {"internal/license", "internal/crash"},
 	"internal/carrier":   {"internal/license", "m2m"},
-	"internal/callback":  {"internal/license", "m2m"},
-	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client"},
+	"internal/callback":  {"internal/license", "internal/crash", "m2m"},
+	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client", "internal/crash"},
 	"internal/sandbox":   {"internal/license", "m2m", "internal/recipe"},
 	"internal/console":   {"internal/license", "internal/auth", "internal/store"},
 
@@ -66,8 +67,10 @@ var mayImport = map[string][]string{
 	"tools/fuzz":                         {},
 	"tools/supply":                       {},
 	"tools/cluster":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
-	"tools/torture":                      {"internal/load", "internal/store/storetest/pgcluster", "m2m"},
-	"tools/bench":                        {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
+	"tools/torture": {
+		"internal/crash", "internal/license", "internal/load", "internal/operator/client", "internal/store", "internal/store/storetest/pgcluster", "m2m",
+	},
+	"tools/bench": {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }
 
 // onlyStandard are the packages that build on nothing but the standard library:

@@ -22,6 +22,7 @@ const (
 	bulkDevices = 100_000
 	bulkBatch   = 1_000
 	bulkKills   = 3 // of the client, and as many of the server
+	killAccount = "0000123456-00001"
 )
 
 // TestBulkKilled assigns a fleet by plan and apply, and kills both the client and

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/m2m"
 )
@@ -77,6 +78,7 @@ func (a *API) accept(ctx context.Context, c *call, p license.AcceptParams) (any,
 	if !accepted.Replay {
 		a.metrics.accepted(r.Action, len(r.Devices))
 	}
+	crash.At(crash.AcceptAnswering)
 	return m2m.RequestAccepted{RequestID: string(accepted.ID)}, nil
 }
 

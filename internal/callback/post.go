@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -110,7 +111,9 @@ func (s *Sender) post(ctx context.Context, t *target, c *license.Callback, buf [
 	if err != nil {
 		return 0, nil, err
 	}
+	crash.At(crash.CallbackPosting)
 	resp, err := s.carry(c, req.WithContext(ctx))
+	crash.At(crash.CallbackPosted)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errTimeout) {
 			err = fmt.Errorf("%w (%s)", errTimeout, t.timeout)

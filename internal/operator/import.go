@@ -2,6 +2,7 @@ package operator
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -24,6 +25,8 @@ type upload struct {
 	bad      []client.Line
 	count    int // of bad lines, also those that are not in bad
 	warnings []client.Line
+	// failed is why accounts could not be looked up, which is no line's fault.
+	failed error
 }
 
 // importSIMs imports SIMs from CSV or JSON. All lines are looked at before
@@ -50,6 +53,9 @@ func (a *API) importSIMs(c *call) (any, error) {
 		if err != nil {
 			return nil, problemf(errImport, "nothing was imported: %v", err)
 		}
+	}
+	if u.failed != nil {
+		return nil, u.failed
 	}
 	if u.count > 0 {
 		return nil, u.refused()
@@ -95,8 +101,8 @@ func (c *call) upload(ctx context.Context, fallback license.AccountName) (*uploa
 	}
 }
 
-// findOnce finds accounts, each of them once.
-func (c *call) findOnce(ctx context.Context) func(license.AccountName) (license.AccountName, error) {
+// findOnce finds accounts, each of them once, for the lines of an upload.
+func (c *call) findOnce(ctx context.Context, u *upload) func(license.AccountName) (license.AccountName, error) {
 	type found struct {
 		name license.AccountName
 		err  error
@@ -107,6 +113,9 @@ func (c *call) findOnce(ctx context.Context) func(license.AccountName) (license.
 		if !ok {
 			f.name, f.err = c.api.findAccount(ctx, string(name))
 			known[name] = f
+			if f.err != nil && !errors.Is(f.err, license.ErrNotFound) {
+				u.failed = cmp.Or(u.failed, f.err)
+			}
 		}
 		return f.name, f.err
 	}
@@ -114,7 +123,7 @@ func (c *call) findOnce(ctx context.Context) func(license.AccountName) (license.
 
 func (c *call) csv(ctx context.Context, fallback license.AccountName) *upload {
 	u := &upload{}
-	reader := inventory.Reader{Name: "the file", Account: fallback, FindAccount: c.findOnce(ctx)}
+	reader := inventory.Reader{Name: "the file", Account: fallback, FindAccount: c.findOnce(ctx, u)}
 	reader.Bad = func(line int, err error) bool { u.note(line, err); return true }
 	u.lineOf = reader.LineOf
 	u.read = func() iter.Seq2[license.SIM, error] {
@@ -148,7 +157,8 @@ func (c *call) json(ctx context.Context, fallback license.AccountName) (*upload,
 	if len(in.SIMs) == 0 {
 		return nil, problemf(errInvalid, "sims is empty")
 	}
-	u, find := &upload{}, c.findOnce(ctx)
+	u := &upload{}
+	find := c.findOnce(ctx, u)
 	u.lineOf = func(index int) int { return index } // nothing is left out, or nothing is imported
 	u.read = func() iter.Seq2[license.SIM, error] {
 		u.bad, u.count, u.warnings = nil, 0, nil

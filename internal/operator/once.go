@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/operator/client"
 	"github.com/simlatch/simlatch/internal/store"
@@ -55,8 +56,10 @@ func (c *call) once(ctx context.Context) (any, error) {
 		a.replayed = true
 		return a, err
 	}
+	crash.At(crash.OnceBegun)
 	c.r = c.r.WithContext(ctx)
 	out, err := c.route.work(c)
+	crash.At(crash.OnceDone)
 	return c.conclude(ctx, k, claim, out, err)
 }
 
@@ -72,6 +75,7 @@ func (c *call) conclude(ctx context.Context, k store.OnceKey, claim string, out 
 	case err == nil:
 		kept, marshalErr := json.Marshal(a)
 		noted = errors.Join(marshalErr, c.api.cfg.Store.EndOnce(ctx, k, claim, string(kept)))
+		crash.At(crash.OnceEnded)
 	case a.Status < http.StatusInternalServerError:
 		noted = c.api.cfg.Store.ForgetOnce(ctx, k, claim)
 	}

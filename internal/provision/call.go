@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -89,7 +90,10 @@ func (w *Worker) provision(ctx context.Context, tasks []license.Task) (answers [
 			w.cfg.Logger.Error("panic in the carrier", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
-	return w.cfg.Carrier.Provision(ctx, tasks)
+	crash.At(crash.CarrierAsking)
+	answers, err = w.cfg.Carrier.Provision(ctx, tasks)
+	crash.At(crash.CarrierAnswered)
+	return answers, err
 }
 
 // match gives each task its answer, whatever else was answered.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -52,6 +53,7 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 	if err != nil {
 		return license.Accepted{}, s.failed("accepting a request", err)
 	}
+	crash.At(crash.AcceptCommitted)
 	return accepted, nil
 }
 
@@ -89,6 +91,7 @@ type acceptance struct {
 // one is not like the others, and anything else that is refused is of one of
 // them, which it does not tell.
 func acceptTogether(tx *tx, params []license.AcceptParams, b *block) ([]license.Accepted, error) {
+	crash.At(crash.AcceptBegun)
 	a := acceptance{tx: tx, account: params[0].Request.Account, params: params, block: b}
 	for i := range params {
 		if params[i].IdempotencyKey == "" {
@@ -99,10 +102,12 @@ func acceptTogether(tx *tx, params []license.AcceptParams, b *block) ([]license.
 		} else if id != params[i].Request.ID {
 			return a.replay(id)
 		}
+		crash.At(crash.AcceptKeyed)
 	}
 	if err := a.write(); err != nil {
 		return nil, err
 	}
+	crash.At(crash.AcceptWritten)
 	return a.accepted(), nil
 }
 
@@ -120,6 +125,7 @@ func (a *acceptance) write() error {
 		if err := a.takeForUnassign(unassign); err != nil {
 			return err
 		}
+		crash.At(crash.AcceptTaken)
 		steps = steps[:0]
 	}
 	if len(assign) > 0 {
@@ -213,6 +219,9 @@ func findKey(q querier, account license.AccountName, application, operation, key
 // when it was given with another body.
 func (s *Store) Replay(ctx context.Context, account license.AccountName, application, operation, key, bodyHash string, now time.Time) (license.RequestID, error) {
 	id, err := findKey(s.reader(ctx), account, application, operation, key, bodyHash, now.Add(-keepIdempotency))
+	if err == nil {
+		crash.At(crash.AcceptReplayed)
+	}
 	if err == nil && s.dialect.confirm != "" {
 		err = s.write(ctx, account, 1, (*tx).confirm)
 	}

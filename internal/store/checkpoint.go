@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"log/slog"
 	"time"
+
+	"github.com/simlatch/simlatch/internal/crash"
 )
 
 const (
@@ -66,7 +68,9 @@ func (c *checkpointer) run(ctx context.Context) {
 func (c *checkpointer) checkpoint() error {
 	left, err := c.pragma(`PRAGMA wal_checkpoint(NOOP)`)
 	if err == nil && left >= checkpointPages {
+		crash.At(crash.CheckpointBegun)
 		_, err = c.pragma(`PRAGMA wal_checkpoint(PASSIVE)`)
+		crash.At(crash.CheckpointDone)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -108,8 +109,12 @@ func claimTasks[T any](ctx context.Context, s *Store, claim string, p license.Cl
 			t.Device, t.Place, t.Until, t.Lease, t.Attempt = devices[c.key.iccid], c.place, p.Until, c.lease, c.attempt
 			list[i] = build(c, t)
 		}
+		crash.At(crash.ClaimWritten)
 		return nil
 	})
+	if len(list) > 0 {
+		crash.At(crash.ClaimCommitted)
+	}
 	return list, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -45,13 +46,16 @@ func (s *Store) FinishCallbacks(ctx context.Context, now time.Time, ends []licen
 	}
 	accounts, parts := byAccount(ends, func(d *license.Delivery) license.AccountName { return d.Callback.Account })
 	err := s.trusting(ctx, accounts[0], len(ends), func(tx *tx, trust bool) error {
+		crash.At(crash.FinishBegun)
 		for _, account := range accounts {
 			if err := finishAccount(tx, account, now, parts[account], trust); err != nil {
 				return err
 			}
 		}
+		crash.At(crash.FinishWritten)
 		return nil
 	})
+	crash.At(crash.FinishCommitted)
 	return s.failed("finishing callbacks", err)
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -66,6 +67,7 @@ func (s *Store) giveBack(ctx context.Context, phase license.Phase, now time.Time
 		var n int
 		err := s.write(ctx, some[0].account, len(some), func(tx *tx) error {
 			n = 0
+			crash.At(crash.GiveBackBegun)
 			for first, i := 0, 1; i <= len(some); i++ {
 				if i < len(some) && some[i].account == some[first].account {
 					continue
@@ -77,8 +79,10 @@ func (s *Store) giveBack(ctx context.Context, phase license.Phase, now time.Time
 				n += of
 				first = i
 			}
+			crash.At(crash.GiveBackWritten)
 			return nil
 		})
+		crash.At(crash.GiveBackCommitted)
 		if err != nil {
 			return given, err
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -255,6 +256,7 @@ func (g *group) transact(calls []*call) (err error) {
 			_, _ = g.exec(`ROLLBACK`, nil) // fails where SQLite has rolled back by itself
 		}
 	}()
+	crash.At(crash.TxBegun)
 	stands := false
 	for _, c := range calls {
 		if c.err, err = g.savepoint(t, c.fn); err != nil {
@@ -266,9 +268,11 @@ func (g *group) transact(calls []*call) (err error) {
 		_, err := t.exec(`ROLLBACK`)
 		return err
 	}
+	crash.At(crash.TxCommitting)
 	if _, err := t.exec(`COMMIT`); err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
+	crash.At(crash.TxCommitted)
 	return nil
 }
 

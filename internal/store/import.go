@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -39,6 +40,7 @@ func (s *Store) importAll(ctx context.Context, sims iter.Seq2[license.SIM, error
 	var im *importer
 	e := s.entry("sim.import", "", "")
 	fn := func(tx *tx) error {
+		crash.At(crash.ImportBegun)
 		im = &importer{tx: tx, now: now, progress: progress, entry: e, batches: map[license.AccountName][]numberedSIM{}}
 		for sim, err := range sims {
 			if err == nil {
@@ -59,6 +61,7 @@ func (s *Store) importAll(ctx context.Context, sims iter.Seq2[license.SIM, error
 		if len(im.conflicts) > 0 {
 			return &ConflictsError{im.conflicts}
 		}
+		crash.At(crash.ImportWritten)
 		return end()
 	}
 	var err error
@@ -73,5 +76,6 @@ func (s *Store) importAll(ctx context.Context, sims iter.Seq2[license.SIM, error
 	if err != nil {
 		return ImportResult{}, s.failed("importing SIMs", err)
 	}
+	crash.At(crash.ImportCommitted)
 	return im.result, nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -35,14 +36,17 @@ func (s *Store) SettleLate(ctx context.Context, p license.LateParams) (settled l
 		return settled, nil
 	}
 	err = s.write(ctx, p.Account, len(p.Outcomes), func(tx *tx) error {
+		crash.At(crash.LateBegun)
 		l := newLateSettlement(tx, p)
 		err := l.run()
+		crash.At(crash.LateWritten)
 		settled = license.LateSettlement{Results: l.results(), More: l.more}
 		return err
 	})
 	if err != nil {
 		return license.LateSettlement{}, s.failed("settling late outcomes", err)
 	}
+	crash.At(crash.LateCommitted)
 	return settled, nil
 }
 
@@ -93,6 +97,7 @@ func (l *lateSettlement) run() error {
 	if err != nil {
 		return err
 	}
+	crash.At(crash.LateTaken)
 	if err := l.settle(taken); err != nil {
 		return err
 	}

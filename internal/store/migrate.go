@@ -12,6 +12,7 @@ import (
 
 	"github.com/pressly/goose/v3"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -35,13 +36,22 @@ func (s *Store) migrations() (list []*goose.Migration, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("migration %s: %w", name, err)
 		}
-		script := s.dialect.replace(string(text))
-		list = append(list, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, script)
-			return err
-		}}, nil))
+		list = append(list, s.migration(version, string(text)))
+	}
+	for _, text := range crash.Migrations() {
+		list = append(list, s.migration(list[len(list)-1].Version+1, text))
 	}
 	return list, nil
+}
+
+func (s *Store) migration(version int64, text string) *goose.Migration {
+	script := s.dialect.replace(text)
+	return goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+		crash.At(crash.MigrateBegun)
+		_, err := tx.ExecContext(ctx, script)
+		crash.At(crash.MigrateWritten)
+		return err
+	}}, nil)
 }
 
 func (s *Store) provider() (*goose.Provider, error) {
@@ -68,7 +78,9 @@ func (s *Store) Migrate(ctx context.Context) (applied int, err error) {
 		return 0, s.failed("locking the schema", err)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	crash.At(crash.MigrateLocked)
 	results, err := p.Up(ctx)
+	crash.At(crash.MigrateDone)
 	if err != nil && s.group != nil {
 		// SQLite has no lock to hold across transactions: another process may
 		// have done it meanwhile.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -86,6 +87,7 @@ func (s *Store) AddPurchase(ctx context.Context, p license.Purchase, now time.Ti
 			return license.ErrInsufficient
 		}
 		pool = list[0]
+		crash.At(crash.PurchaseGrown)
 		number, err = first(tx, one[int64], insertPurchase, string(p.Account), string(p.SKU), p.Units, p.Reference, p.Reason, micros(now))
 		if err != nil {
 			return err
@@ -94,8 +96,13 @@ func (s *Store) AddPurchase(ctx context.Context, p license.Purchase, now time.Ti
 			facts{"purchased": pool.Purchased, "units": p.Units, "reference": p.Reference, "reason": p.Reason}); err != nil {
 			return err
 		}
-		return tx.alertIfLow(pool, -p.Units, now)
+		if err := tx.alertIfLow(pool, -p.Units, now); err != nil {
+			return err
+		}
+		crash.At(crash.PurchaseWritten)
+		return nil
 	})
+	crash.At(crash.PurchaseCommitted)
 	return pool, s.failed("adding a purchase", err)
 }
 

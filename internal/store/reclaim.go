@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -61,10 +62,13 @@ func (s *Store) reclaimRequest(ctx context.Context, account license.AccountName,
 		return err
 	}
 	if n > 0 {
+		crash.At(crash.ReclaimBegun)
 		err := s.write(ctx, account, n, func(tx *tx) error {
 			_, err := tx.exec(takeBack, string(account), string(request), micros(until), micros(now))
+			crash.At(crash.ReclaimWritten)
 			return err
 		})
+		crash.At(crash.ReclaimCommitted)
 		if err != nil {
 			return err
 		}

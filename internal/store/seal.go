@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -55,6 +56,7 @@ func (s *Store) SealAudit(ctx context.Context) (sealed int, err error) {
 		if err != nil {
 			return sealed, s.failed("sealing the audit", err)
 		}
+		crash.At(crash.SealCommitted)
 		if sealed += n; n < sealBatch {
 			return sealed, nil
 		}
@@ -85,6 +87,7 @@ func sealSome(tx *tx) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	crash.At(crash.SealMoved)
 	for _, e := range entries {
 		n, err := tx.exec(sealEntry, e.ID, e.Number, e.Hash)
 		if err == nil && n == 0 {
@@ -94,6 +97,7 @@ func sealSome(tx *tx) (int, error) {
 			return 0, err
 		}
 	}
+	crash.At(crash.SealWritten)
 	return len(entries), nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -73,6 +74,7 @@ func (s *Store) settleWith(ctx context.Context, p license.SettleParams, also fun
 	if err != nil {
 		return license.Settled{}, s.failed("settling tasks", err)
 	}
+	crash.At(crash.SettleCommitted)
 	return settled, nil
 }
 
@@ -144,13 +146,16 @@ func newSettlement(tx *tx, p license.SettleParams, account license.AccountName, 
 }
 
 func (st *settlement) run(settled *license.Settled) error {
+	crash.At(crash.SettleBegun)
 	lines, err := st.settle()
 	if err != nil {
 		return err
 	}
+	crash.At(crash.SettleCounted)
 	if err := st.sims(); err != nil {
 		return err
 	}
+	crash.At(crash.SettleFreed)
 	settled.Counted += len(st.won)
 	settled.Callbacks = slices.Grow(settled.Callbacks, len(st.won))
 	for i := range st.won {
@@ -162,7 +167,11 @@ func (st *settlement) run(settled *license.Settled) error {
 			settled.Callbacks = append(settled.Callbacks, w.callback())
 		}
 	}
-	return st.book(lines)
+	if err := st.book(lines); err != nil {
+		return err
+	}
+	crash.At(crash.SettleWritten)
+	return nil
 }
 
 // settle writes the tasks and counts them in their requests.

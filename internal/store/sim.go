@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -338,6 +339,7 @@ func (im *importer) flush(account license.AccountName, batch []numberedSIM) erro
 	if err != nil {
 		return err
 	}
+	crash.At(crash.ImportOwned)
 	if _, err := im.tx.exec(insertSIMs, string(account), micros(im.now), list{iccid, imei, imsi, mdn, state, generation, number}); err != nil {
 		return err
 	}
@@ -360,6 +362,7 @@ func (im *importer) flush(account license.AccountName, batch []numberedSIM) erro
 		}
 		im.entries++
 	}
+	crash.At(crash.ImportFlushed)
 	im.result.Added += added
 	im.result.Unchanged += len(batch) - added
 	if im.progress != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
 )
 
@@ -30,6 +31,7 @@ func (t *tx) exec(text string, args ...any) (int64, error) {
 	if t.broken != nil {
 		return 0, t.broken
 	}
+	crash.At(crash.TxStatement)
 	bound, release := t.dialect.bind(args)
 	defer release()
 	result, err := t.run(text, bound)
@@ -56,6 +58,7 @@ func (t *tx) together(steps ...step) error {
 		return t.broken
 	}
 	if t.send != nil {
+		crash.At(crash.TxStatement)
 		return t.send(steps)
 	}
 	for _, st := range steps {
@@ -87,6 +90,7 @@ func (t *tx) query(text string, args []any) (*sql.Rows, error) {
 	if t.broken != nil {
 		return nil, t.broken
 	}
+	crash.At(crash.TxStatement)
 	rows, err := t.rows(text, args)
 	return rows, t.note(err)
 }
@@ -153,6 +157,7 @@ func (s *Store) writeOn(ctx context.Context, db *sql.DB, fn func(*tx) error) (er
 			_ = t.Rollback() // err says what went wrong
 		}
 	}()
+	crash.At(crash.TxBegun)
 	err = runCall(&tx{
 		ctx: ctx, dialect: s.dialect,
 		run: func(text string, args []any) (sql.Result, error) {
@@ -166,9 +171,11 @@ func (s *Store) writeOn(ctx context.Context, db *sql.DB, fn func(*tx) error) (er
 	if err != nil {
 		return err
 	}
+	crash.At(crash.TxCommitting)
 	if err := t.Commit(); err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
+	crash.At(crash.TxCommitted)
 	return nil
 }
 

@@ -34,7 +34,11 @@ type options struct {
 	seed     uint64
 	seeds    int
 	only     *regexp.Regexp
+	engine   *regexp.Regexp
+	keep     bool
 	json     string
+	docs     string
+	state    string
 	out      io.Writer
 }
 
@@ -46,7 +50,11 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.Uint64Var(&o.seed, "seed", 1, "the first seed")
 	f.IntVar(&o.seeds, "seeds", 0, "`number` of seeds of each part; 0 is each part's own")
 	f.StringVar(&o.json, "json", "", "write the table to this `file`")
+	f.StringVar(&o.docs, "docs", "", "put the table into this `file`, docs/reliability.md")
+	f.StringVar(&o.state, "state", "", "what the machine was doing besides, for the document")
 	only := f.String("only", "", "run only parts whose name matches this `regexp`")
+	engine := f.String("engine", "", "crash only on engines whose name matches this `regexp`")
+	f.BoolVar(&o.keep, "keep", false, "keep the directories of seeds that failed")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -55,6 +63,9 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	}
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return o, fmt.Errorf("-only: %w", err)
+	}
+	if o.engine, err = regexp.Compile(*engine); err != nil {
+		return o, fmt.Errorf("-engine: %w", err)
 	}
 	o.binary, err = filepath.Abs(o.binary)
 	return o, err
@@ -84,10 +95,20 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			break
 		}
 	}
+	if len(t.rows) == 0 {
+		failed = errors.Join(failed, errors.New("nothing was tried"))
+	}
 	if err := t.print(out); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\n%s, in %s\n", machine(), time.Since(begun).Round(time.Second))
+	about := fmt.Sprintf("%s, in %s", machine(), time.Since(begun).Round(time.Second))
+	if o.state != "" {
+		about += "; " + o.state
+	}
+	fmt.Fprintf(out, "\n%s\n", about)
+	if o.docs != "" {
+		failed = errors.Join(failed, t.document(o.docs, time.Now().Format(time.DateOnly)+", "+about+"."))
+	}
 	if o.json != "" {
 		failed = errors.Join(failed, t.write(o.json))
 	}

@@ -24,7 +24,9 @@ type part struct {
 // parts are run in this order. A part that is a program or a test of its own is
 // one line here: command runs it.
 func parts() []part {
-	return []part{}
+	return []part{
+		{"crash", "the server dies at every point of its work, and PostgreSQL under it", crashes},
+	}
 }
 
 // rowMark begins a line of output that is a row of the table, in JSON.

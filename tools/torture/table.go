@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -54,7 +55,53 @@ func (t *table) write(name string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(name, append(text, '\n'), 0o644) //nolint:gosec // for everyone to read
+	return os.WriteFile(name, append(text, '\n'), 0o644)
+}
+
+// The lines between which a document has the latest table.
+const docsBegin, docsEnd = "<!-- what make torture found -->\n", "<!-- to here -->\n"
+
+// document puts the table into a document, one line for each test.
+func (t *table) document(name, about string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := strings.Cut(string(text), docsBegin)
+	_, after, ended := strings.Cut(rest, docsEnd)
+	if !ok || !ended {
+		return fmt.Errorf("%s has no place for the table", name)
+	}
+	return os.WriteFile(name, []byte(before+docsBegin+about+"\n\n"+t.markdown()+docsEnd+after), 0o644)
+}
+
+func (t *table) markdown() string {
+	type line struct {
+		sum   row
+		tried []string // by what it was tried on
+	}
+	lines := map[[2]string]*line{}
+	var order [][2]string
+	for _, r := range t.rows {
+		key := [2]string{r.Part, r.Test}
+		l := lines[key]
+		if l == nil {
+			l = &line{}
+			lines[key], order = l, append(order, key)
+		}
+		l.tried = append(l.tried, strings.TrimSpace(fmt.Sprintf("%d %s", r.Tried, r.On)))
+		l.sum.Work += r.Work
+		l.sum.Lost += r.Lost
+		l.sum.Double += r.Double
+		l.sum.Wrong += r.Wrong
+	}
+	var out strings.Builder
+	out.WriteString("| | Test | Tried | Work | Lost | Double | Wrong |\n|---|---|---|---|---|---|---|\n")
+	for _, key := range order {
+		l := lines[key]
+		fmt.Fprintf(&out, "| %s | %s | %s | %d | %d | %d | %d |\n", key[0], key[1], strings.Join(l.tried, ", "), l.sum.Work, l.sum.Lost, l.sum.Double, l.sum.Wrong)
+	}
+	return out.String()
 }
 
 // verdict is an error where a row shows harm, or that nothing was tried.

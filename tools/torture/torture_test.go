@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -34,6 +36,41 @@ func TestCommand(t *testing.T) {
 	}
 	if _, err = command("sh", "-c", `echo 'TORTURE {"tset":"c"}'`)(t.Context(), &o); err == nil {
 		t.Error("a row with a member that there is not is taken")
+	}
+}
+
+// TestDocument: the table takes the place of the one before it, and of nothing else.
+func TestDocument(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "reliability.md")
+	if err := os.WriteFile(name, []byte("before\n"+docsBegin+"old\n"+docsEnd+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var tb table
+	tb.add("crash", []row{{Test: "a", On: "sqlite", Tried: 3, Work: 5}, {Test: "a", On: "postgres", Tried: 2, Work: 4, Lost: 1}, {Test: "b", Tried: 7}})
+	for range 2 {
+		if err := tb.document(name, "about"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "before\n" + docsBegin + `about
+
+| | Test | Tried | Work | Lost | Double | Wrong |
+|---|---|---|---|---|---|---|
+| crash | a | 3 sqlite, 2 postgres | 9 | 1 | 0 | 0 |
+| crash | b | 7 | 0 | 0 | 0 | 0 |
+` + docsEnd + "after\n"
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("the document (-want +got):\n%s", diff)
+	}
+	if err := os.WriteFile(name, []byte("no place\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := tb.document(name, "about"); err == nil {
+		t.Error("a document without a place for it is taken")
 	}
 }
 

@@ -32,3 +32,4 @@ func kill(int) error   { return errSignal }
 func freeze(int) error { return errSignal }
 func thaw(int) error   { return errSignal }
 func hangUp(int) error { return errSignal }
+func quit(int) error   { return errSignal }

@@ -88,6 +88,7 @@ func kill(pid int) error   { return signal(pid, syscall.SIGKILL) }
 func freeze(pid int) error { return signal(pid, syscall.SIGSTOP) }
 func thaw(pid int) error   { return signal(pid, syscall.SIGCONT) }
 func hangUp(pid int) error { return signal(pid, syscall.SIGHUP) }
+func quit(pid int) error   { return signal(pid, syscall.SIGQUIT) }
 
 // signal sends a signal to one process.
 func signal(pid int, s syscall.Signal) error {

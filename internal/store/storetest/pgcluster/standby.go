@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // standbyName is what a standby calls itself, for synchronous_standby_names.
@@ -115,6 +116,37 @@ func (c *Cluster) Kill() error {
 	c.frozen = false
 	<-c.ended
 	return nil
+}
+
+// Crash ends the server without a checkpoint, as "pg_ctl stop -m immediate" does,
+// and starts it again on its files, which it then recovers from its log. It returns
+// when the server answers.
+func (c *Cluster) Crash(ctx context.Context) error {
+	pid, err := c.pid()
+	if err != nil {
+		return err
+	}
+	again := filepath.Join(c.dir, "again")
+	if err := os.WriteFile(again, nil, 0o600); err != nil {
+		return fmt.Errorf("having the test server started again: %w", err)
+	}
+	if err := c.owner.Own(again); err != nil {
+		return err
+	}
+	if err := quit(pid); err != nil {
+		return err
+	}
+	// Its own file says "ready" until it has gone.
+	for now := pid; now == pid; now, _ = c.pid() {
+		select {
+		case <-c.ended:
+			return fmt.Errorf("the test server did not start again:\n%s", c.said)
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the test server to end: %w", ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return c.ready(ctx)
 }
 
 // Freeze stops all processes of the server. Its kernel goes on to acknowledge

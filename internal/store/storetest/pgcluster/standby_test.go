@@ -3,6 +3,7 @@ package pgcluster
 import (
 	"context"
 	"database/sql"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -73,5 +74,25 @@ func TestStopFrozen(t *testing.T) {
 	}
 	if err := c.Stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCrash: a server that ended at once is there again, on the same port, with
+// what was committed.
+func TestCrash(t *testing.T) {
+	c := start(t, Options{Durable: true})
+	execute(t, c.URL(), "CREATE TABLE t (v BIGINT)")
+	for i := range 2 {
+		execute(t, c.URL(), "INSERT INTO t VALUES (1)")
+		before := query(t, c.URL(), "SELECT pg_postmaster_start_time()::text")
+		if err := c.Crash(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if after := query(t, c.URL(), "SELECT pg_postmaster_start_time()::text"); after == before {
+			t.Errorf("it did not end: it runs since %s", after)
+		}
+		if got, want := query(t, c.URL(), "SELECT count(*)::text FROM t"), strconv.Itoa(i+1); got != want {
+			t.Errorf("%s rows are there, want %s", got, want)
+		}
 	}
 }
