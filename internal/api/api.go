@@ -85,7 +85,10 @@ type Config struct {
 	// RateLimit is how many calls a second each application may make on all
 	// nodes together; 0: as many as it likes.
 	RateLimit float64
-	// Nodes counts the live nodes, among which RateLimit is shared; nil: one.
+	// AddressRateLimit is the same for each address that calls are from, before
+	// anything of them is looked at; 0: no limit.
+	AddressRateLimit float64
+	// Nodes counts the live nodes, among which the limits are shared; nil: one.
 	Nodes func() int
 
 	// CheckURLHost refuses a listener's host and port; the error's text is shown to
@@ -101,8 +104,10 @@ type Config struct {
 type API struct {
 	cfg     Config
 	metrics metrics
-	limits  *limits
-	router  *router
+	limits  *limits // of applications
+	// addresses are the limits of addresses.
+	addresses *limits
+	router    *router
 }
 
 // New makes an API. It fails when a needed part is missing or the metrics
@@ -115,11 +120,12 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("api: Config.Licenses, Inventory and Listeners are needed")
 	case cfg.Work == nil:
 		return nil, errors.New("api: Config.Work is missing")
-	case cfg.RateLimit < 0 || cfg.MaxDevices < 0:
+	case cfg.RateLimit < 0 || cfg.AddressRateLimit < 0 || cfg.MaxDevices < 0:
 		return nil, errors.New("api: limits cannot be negative")
 	}
 	a := &API{cfg: cfg.withDefaults()}
 	a.limits = newLimits(a.cfg.RateLimit, a.cfg.Nodes)
+	a.addresses = newLimits(a.cfg.AddressRateLimit, a.cfg.Nodes)
 	var err error
 	if a.metrics, err = newMetrics(a.cfg.Metrics); err != nil {
 		return nil, err

@@ -94,6 +94,9 @@ type Config struct {
 	// RateLimit is how many calls a second an application may make; 0 is no
 	// limit. The nodes of a cluster share it.
 	RateLimit float64
+	// AddressRateLimit is how many calls of the compatible API a second may come from
+	// one address; 0 is no limit. The nodes of a cluster share it.
+	AddressRateLimit float64
 	// LoginLock says what many failed logins do; empty means auth.LockSlow.
 	LoginLock auth.Lock
 
@@ -203,6 +206,8 @@ func (c Config) checkNumbers() error {
 		return fmt.Errorf("--max-devices %d: a number of devices cannot be negative", c.MaxDevices)
 	case !(c.RateLimit >= 0):
 		return fmt.Errorf("--rate-limit %v: a rate cannot be negative", c.RateLimit)
+	case !(c.AddressRateLimit >= 0):
+		return fmt.Errorf("--address-rate-limit %v: a rate cannot be negative", c.AddressRateLimit)
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key go together: give both or neither")
 	case c.LoginLock != "" && c.LoginLock != auth.LockSlow && c.LoginLock != auth.LockReference:

@@ -153,7 +153,7 @@ func (c *core) wire() error {
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
-		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, BodyTimeout: c.cfg.bodyTimeout,
+		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, AddressRateLimit: c.cfg.AddressRateLimit, BodyTimeout: c.cfg.bodyTimeout,
 		Nodes:        func() int { return int(c.nodes.Load()) },
 		CheckURLHost: guard.CheckHost,
 	}))
