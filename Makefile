@@ -4,11 +4,13 @@
 # server, "durable" one whose commits are on the disk, a URL uses that one, empty
 # leaves PostgreSQL out.
 TEST_POSTGRES ?= auto
+# "off" leaves the tests of the console in a browser out.
+TEST_CHROMIUM ?= auto
 # Empty leaves the race detector out.
 TEST_RACE ?= yes
 # What "make cluster" needs and is missing is installed, unless this is empty.
 CLUSTER_INSTALL ?= yes
-export TEST_POSTGRES TEST_RACE CLUSTER_INSTALL
+export TEST_POSTGRES TEST_CHROMIUM TEST_RACE CLUSTER_INSTALL
 
 # How tests run under the race detector. It slows the embedded SQLite, which is
 # no code of ours, some 40 times unless that is left as it is; what we do with
@@ -86,6 +88,7 @@ reproducible: go-version ## build twice, in two directories, compiling everythin
 
 bench bench-go: TEST_POSTGRES := $(if $(filter auto,$(TEST_POSTGRES)),durable,$(TEST_POSTGRES))
 bench bench-go: TEST_RACE :=
+bench bench-go: TEST_CHROMIUM := off
 bench: build ## measure the whole server against references: bin/bench.json (BENCH_ARGS="-quick -only regexp"; -h lists more)
 	@tools/prepare.sh
 	go build -o bin/bench ./tools/bench
@@ -94,6 +97,10 @@ bench: build ## measure the whole server against references: bin/bench.json (BEN
 bench-go: go-version ## run the benchmarks of hot pieces, for benchstat (BENCH=regexp selects, COUNT=10 repeats)
 	@tools/prepare.sh
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) ./...
+
+screenshots: go-version ## take the pictures of docs/console.md anew
+	@tools/prepare.sh
+	SCREENSHOTS=$(CURDIR)/docs/console go test -count=1 -run '^TestScreenshots$$' ./internal/console
 
 generate: go-version ## write the generated files anew
 	go generate ./...

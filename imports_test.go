@@ -27,24 +27,25 @@ var mayImport = map[string][]string{
 	"internal/exchange":        {},
 	"internal/recipe":          {},
 	"internal/openapi":         {},
+	"internal/tracing":         {},
 	"internal/crash":           {},
 
 	"internal/auth":      {"internal/license"},
 	"internal/store":     {"internal/license", "internal/auth", "internal/crash"},
 	"internal/inventory": {"internal/license", "internal/store"},
 
-	"internal/api":       {"internal/license", "internal/auth", "internal/openapi", "internal/crash", "m2m"},
-	"internal/provision": {"internal/license", "internal/crash"},
-	"internal/carrier":   {"internal/license", "m2m"},
-	"internal/callback":  {"internal/license", "internal/crash", "m2m"},
-	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client", "internal/crash"},
+	"internal/api":       {"internal/license", "internal/auth", "internal/openapi", "internal/tracing", "internal/crash", "m2m"},
+	"internal/provision": {"internal/license", "internal/tracing", "internal/crash"},
+	"internal/carrier":   {"internal/license", "internal/tracing", "m2m"},
+	"internal/callback":  {"internal/license", "internal/tracing", "internal/crash", "m2m"},
+	"internal/operator":  {"internal/license", "internal/auth", "internal/store", "internal/inventory", "internal/openapi", "internal/operator/client", "internal/crash", "m2m"},
 	"internal/sandbox":   {"internal/license", "m2m", "internal/recipe"},
-	"internal/console":   {"internal/license", "internal/auth", "internal/store"},
+	"internal/console":   {"internal/license", "internal/auth", "internal/operator/client"},
 
 	"internal/server": {
 		"internal/license", "internal/auth", "internal/store", "internal/api", "internal/provision",
 		"internal/carrier", "internal/callback", "internal/operator", "internal/sandbox", "internal/console",
-		"internal/inventory", "m2m", "internal/operator/client", "internal/exchange",
+		"internal/inventory", "m2m", "internal/operator/client", "internal/exchange", "internal/tracing",
 	},
 
 	"internal/load": {"m2m"},
@@ -70,7 +71,11 @@ var mayImport = map[string][]string{
 	"tools/torture": {
 		"internal/crash", "internal/license", "internal/load", "internal/operator/client", "internal/store", "internal/store/storetest/pgcluster", "m2m",
 	},
-	"tools/bench": {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
+	"internal/simulation": {
+		"internal/license", "internal/auth", "internal/store", "internal/api", "internal/provision", "internal/callback", "m2m",
+	},
+	"tools/simulation": {"internal/simulation"},
+	"tools/bench":      {"internal/server", "internal/load", "internal/store/storetest/pgcluster", "m2m"},
 }
 
 // onlyStandard are the packages that build on nothing but the standard library:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs with Debian's apt-get what "make test" needs besides Go and is not
-# there: the PostgreSQL server (unless TEST_POSTGRES is empty or a URL) and a C
+# there: the PostgreSQL server (unless TEST_POSTGRES is empty or a URL), Chromium,
+# in which the console is tested (unless TEST_CHROMIUM is off), and a C
 # compiler, which the race detector needs (unless TEST_RACE is empty). With
 # "cluster", what "make cluster" needs: PostgreSQL, etcd, Patroni and HAProxy
 # (unless CLUSTER_INSTALL is empty; it is then only named). It says so before it
@@ -82,6 +83,13 @@ install_quietly() { # packages
 # Programs of servers are in sbin, which not everyone has in PATH.
 has_program() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null; }
 
+has_chromium() {
+	for name in chromium chromium-browser google-chrome; do
+		has_program "$name" && return 0
+	done
+	return 1
+}
+
 packages='' opt_out=''
 need() { # what is missing, packages, opt-out
 	say "$1"
@@ -98,11 +106,13 @@ else
 	case ${TEST_POSTGRES-} in
 	auto | durable) has_postgres || need "$no_postgres" postgresql TEST_POSTGRES= ;;
 	esac
+	if [ "${TEST_CHROMIUM-}" = auto ]; then
+		has_chromium || need "there is no Chromium (chromium, chromium-browser or google-chrome in PATH)" chromium TEST_CHROMIUM=off
+	fi
 	if [ -n "${TEST_RACE-}" ]; then
 		has_compiler || need "there is no C compiler (${CC:-gcc}), which the race detector needs" "gcc libc6-dev" TEST_RACE=
 	fi
 fi
-# The place for more: Chromium, once the console has tests in a browser.
 [ -n "$packages" ] || exit 0
 
 give_up() {

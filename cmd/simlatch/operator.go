@@ -17,7 +17,7 @@ func newOperatorCommand() *cobra.Command {
 	cmd.Long = `Create and list operators, and set their tokens and passwords.
 
 An operator runs the installation: a person or a program, with a token for the
-operator's API and, for people, a password for a console to come. What an operator may
+operator's API and, for people, a password for the console. What an operator may
 do is their role:
 
   viewer    read everything
@@ -37,7 +37,7 @@ func newOperatorCreateCommand() *cobra.Command {
 
 The token is shown this once and stored as a hash: one that was lost is replaced
 with 'simlatch operator rotate'. --password-file also gives the operator a password,
-for a console that this version does not have yet.` + onDatabase,
+for the console, /console on the server.` + onDatabase,
 		Example: `  simlatch operator create olga --role operator
   simlatch operator create billing --role viewer`,
 		Args: cobra.ExactArgs(1),
@@ -118,7 +118,7 @@ func newOperatorPasswordCommand() *cobra.Command {
 		Use:   "password NAME",
 		Short: "Set an operator's password for the console",
 		Long: `Set an operator's password for the console, or take it away with --none. Failed
-sign-ins are forgotten with it. This version has no console yet.
+sign-ins are forgotten with it.
 
 It is asked for at the terminal, twice and without showing it, or read from a file
 (--password-file, or SIMLATCH_PASSWORD_FILE) or from SIMLATCH_PASSWORD.` + onDatabase,

@@ -41,7 +41,8 @@ log names the command that would apply it.
 Callbacks go to public addresses only, unless --callback-allow names others.
 
 For whoever watches: /healthz, /readyz, /metrics and /version, and the API's
-description at /docs.`,
+description at /docs; and traces by OTLP, where OTEL_EXPORTER_OTLP_ENDPOINT or the
+other standard variables of OpenTelemetry ask for them (docs/observability.md).`,
 		Example: `  # try it out: everything in ./simlatch.db, listeners on this machine
   simlatch serve --carrier simulated --seed seed.yaml --callback-allow 127.0.0.0/8
 
@@ -88,6 +89,8 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.Int("max-devices", server.DefaultMaxDevices, "the largest `number` of devices in a request")
 	own.Float64("rate-limit", 0, "`calls` a second that an application may make on all nodes together; 0 is no limit")
 	own.Float64("address-rate-limit", 0, "`calls` a second that may come from one address, or one IPv6 /64, on all nodes together; 0 is no limit; not behind a proxy, which is one address")
+	own.Int("max-calls", 2000, "`number` of calls worked on at once; an application may have half of them, and what is above is turned away")
+	own.Int64("max-bodies", 256<<20, "`bytes` of request bodies held at once; as above")
 	own.String("login-lock", string(auth.LockSlow), "after many failed logins: `slow` delays more and more, reference locks until 'simlatch user unlock', or 'application unlock' for a key")
 	own.String("alert-url", "", "the `URL` that gets a message when a pool falls below its threshold ('simlatch pool threshold')")
 	own.String("alert-secret", "", "the `secret`, whsec_…, that those messages are signed with")
@@ -119,6 +122,7 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 	f := cmd.Flags()
 	text := func(name string) string { v, _ := f.GetString(name); return v }
 	number := func(name string) int { v, _ := f.GetInt(name); return v }
+	size := func(name string) int64 { v, _ := f.GetInt64(name); return v }
 	fraction := func(name string) float64 { v, _ := f.GetFloat64(name); return v }
 	span := func(name string) time.Duration { v, _ := f.GetDuration(name); return v }
 	database := databaseOf(cmd)
@@ -128,7 +132,7 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 		Carrier: text("carrier"), CarrierDelay: span("carrier-delay"), CarrierRefuseRate: fraction("carrier-refuse-rate"),
 		Workers: number("workers"), ServeOnly: number("workers") == 0,
 		CallbackInterval: span("callback-interval"), CallbackTimeout: span("callback-timeout"), CallbackAttempts: number("callback-attempts"),
-		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), AddressRateLimit: fraction("address-rate-limit"), LoginLock: auth.Lock(text("login-lock")),
+		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), AddressRateLimit: fraction("address-rate-limit"), MaxCalls: number("max-calls"), MaxBodies: size("max-bodies"), LoginLock: auth.Lock(text("login-lock")),
 		Upstream: upstreamOf(cmd), AlertURL: text("alert-url"), AlertSecret: text("alert-secret"),
 		Retention: span("retention"), AuditRetention: span("audit-retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
 	}
@@ -174,6 +178,11 @@ func runServe(ctx context.Context, s streams, o serveOptions) error {
 			_, _ = fmt.Fprintln(s.err, "simlatch: the carrier is SIMULATED: no SIM is really licensed")
 		}
 	}
+	endTraces, err := traceTo(ctx, &o.server, o.server.Logger)
+	if err != nil {
+		return err
+	}
+	defer endTraces()
 	srv, err := server.New(ctx, o.server)
 	if err != nil {
 		return err

@@ -29,6 +29,8 @@ type call struct {
 	w      http.ResponseWriter
 	id     string // X-Request-ID
 	body   []byte // as sent, once it was read
+	kept   int64  // bytes of the body that are counted in api.admission,
+	keeper string // for this application
 	status int    // of the answer if it is no error
 }
 
@@ -55,8 +57,14 @@ func handle[In, Out any](who access, decode func(*call) (In, error),
 	}
 }
 
-// withTimeout bounds a part of the work that is not waiting for the client.
+// withTimeout bounds a part of the work that is not waiting for the client: how
+// much of it is done at once, and its time.
 func (c *call) withTimeout(do func(ctx context.Context) error) error {
+	app := c.Application
+	if err := c.api.admission.enter(app, held{calls: 1}); err != nil {
+		return err
+	}
+	defer c.api.admission.leave(app, held{calls: 1})
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.api.cfg.Timeout)
 	defer cancel()
 	return do(ctx)
@@ -71,7 +79,9 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, f family, pattern st
 	if c.id == "" {
 		c.id = string(license.NewRequestID(a.cfg.Clock.Now(), a.cfg.Random))
 	}
+	span := c.begin(pattern)
 	c.limitBody()
+	defer c.letGo()
 	out, err := c.guard(work)
 	status, code, body := c.render(out, err)
 
@@ -86,6 +96,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, f family, pattern st
 	writeErr := a.write(w, status, body)
 	c.discardBody()
 
+	c.end(span, status, code, out)
 	a.metrics.count(r.Method, pattern, status, code, time.Since(started))
 	a.log(c, pattern, status, code, time.Since(started), err, writeErr)
 }
@@ -155,6 +166,8 @@ func (a *API) log(c *call, pattern string, status int, code string, took time.Du
 	switch {
 	case status == http.StatusServiceUnavailable && c.r.Context().Err() != nil:
 		// The client is gone; there is nothing to look into.
+	case errors.Is(err, errShed):
+		// It is counted; a line for each would be a load of its own.
 	case status == http.StatusServiceUnavailable:
 		level = slog.LevelWarn
 	case status >= http.StatusInternalServerError:

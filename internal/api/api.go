@@ -23,6 +23,7 @@ import (
 
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 // Licenses accepts requests. Replay gives license.ErrNotFound for a key that was
@@ -72,6 +73,7 @@ type Config struct {
 	Random  io.Reader             // nil: crypto/rand
 	Logger  *slog.Logger          // nil: nothing is logged
 	Metrics prometheus.Registerer // nil: nothing is counted
+	Tracer  tracing.Tracer        // zero: traces nothing
 
 	// MaxDevices is the most devices one request may name; 0: 10,000.
 	MaxDevices int
@@ -88,7 +90,12 @@ type Config struct {
 	// AddressRateLimit is the same for each address that calls are from, before
 	// anything of them is looked at; 0: no limit.
 	AddressRateLimit float64
-	// Nodes counts the live nodes, among which the limits are shared; nil: one.
+	// MaxCalls is how many calls are worked on at once, and MaxBodies how many
+	// bytes of bodies they may hold; what is above is turned away with 503, and an
+	// application that has half of either with 429. 0: 2,000 and 256 MiB.
+	MaxCalls  int
+	MaxBodies int64
+	// Nodes counts the live nodes, among which the limits of rate are shared; nil: one.
 	Nodes func() int
 
 	// CheckURLHost refuses a listener's host and port; the error's text is shown to
@@ -102,11 +109,11 @@ type Config struct {
 
 // API is the HTTP API. It is made by New and safe for concurrent use.
 type API struct {
-	cfg     Config
-	metrics metrics
-	limits  *limits // of applications
-	// addresses are the limits of addresses.
-	addresses *limits
+	cfg       Config
+	metrics   metrics
+	limits    *limits // of applications
+	addresses *limits // of addresses
+	admission *admission
 	router    *router
 }
 
@@ -120,14 +127,15 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("api: Config.Licenses, Inventory and Listeners are needed")
 	case cfg.Work == nil:
 		return nil, errors.New("api: Config.Work is missing")
-	case cfg.RateLimit < 0 || cfg.AddressRateLimit < 0 || cfg.MaxDevices < 0:
+	case cfg.RateLimit < 0 || cfg.AddressRateLimit < 0 || cfg.MaxDevices < 0 || cfg.MaxCalls < 0 || cfg.MaxBodies < 0:
 		return nil, errors.New("api: limits cannot be negative")
 	}
 	a := &API{cfg: cfg.withDefaults()}
 	a.limits = newLimits(a.cfg.RateLimit, a.cfg.Nodes)
 	a.addresses = newLimits(a.cfg.AddressRateLimit, a.cfg.Nodes)
+	a.admission = newAdmission(a.cfg.MaxCalls, a.cfg.MaxBodies)
 	var err error
-	if a.metrics, err = newMetrics(a.cfg.Metrics); err != nil {
+	if a.metrics, err = newMetrics(a.cfg.Metrics, a.admission); err != nil {
 		return nil, err
 	}
 	if a.router, err = newRouter(a); err != nil {
@@ -151,6 +159,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxDevices == 0 {
 		c.MaxDevices = 10_000
+	}
+	if c.MaxCalls == 0 {
+		c.MaxCalls = 2000
+	}
+	if c.MaxBodies == 0 {
+		c.MaxBodies = 256 << 20
 	}
 	if c.Lease == 0 {
 		c.Lease = 20 * time.Second

@@ -54,7 +54,7 @@ func (c *call) readBody(mediaType string) error {
 	if c.r.Body == nil || c.r.Body == http.NoBody {
 		return nil
 	}
-	body, err := readAll(http.MaxBytesReader(c.w, c.r.Body, maxBody), c.r.ContentLength)
+	body, err := readAll(http.MaxBytesReader(c.w, c.r.Body, maxBody), c.r.ContentLength, c.keep)
 	if err != nil {
 		return bodyError(err)
 	}
@@ -83,10 +83,15 @@ func (c *call) checkType(want string) error {
 }
 
 // readAll reads r to its end. size is what the client announced, which is
-// believed only so far.
-func readAll(r io.Reader, size int64) ([]byte, error) {
-	const believed = 1 << 20
-	b := make([]byte, 0, min(max(size, 0), believed)+512)
+// believed only so far. keep is told of each so many bytes that it wants to hold
+// more, and may refuse them.
+func readAll(r io.Reader, size int64, keep func(more int) error) ([]byte, error) {
+	const believed = 64 << 10
+	first := int(min(max(size, 0), believed)) + 512
+	if err := keep(first); err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, first)
 	for {
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -97,6 +102,9 @@ func readAll(r io.Reader, size int64) ([]byte, error) {
 			return nil, err
 		}
 		if len(b) == cap(b) {
+			if err := keep(cap(b)); err != nil {
+				return nil, err
+			}
 			grown := make([]byte, len(b), 2*cap(b))
 			copy(grown, b)
 			b = grown
@@ -107,7 +115,10 @@ func readAll(r io.Reader, size int64) ([]byte, error) {
 func bodyError(err error) error {
 	var tooLarge *http.MaxBytesError
 	var timeout net.Error
+	var turnedAway *wireError
 	switch {
+	case errors.As(err, &turnedAway):
+		return err
 	case errors.As(err, &tooLarge):
 		return errTooLarge()
 	case errors.As(err, &timeout) && timeout.Timeout():

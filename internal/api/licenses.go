@@ -10,6 +10,7 @@ import (
 
 	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/tracing"
 	"github.com/simlatch/simlatch/m2m"
 )
 
@@ -53,24 +54,27 @@ func (a *API) request(ctx context.Context, c *call, action license.Action, in *m
 	if err != nil {
 		return nil, err
 	}
-	return a.accept(ctx, c, license.AcceptParams{
+	accepted, err := a.Accept(ctx, license.AcceptParams{
 		Request: req, Application: c.Application, User: c.User, Trace: trace(c),
 		IdempotencyKey: key, BodyHash: hash,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return m2m.RequestAccepted{RequestID: string(accepted.ID)}, nil
 }
 
-// accept stores the request, with as many of its tasks as there is room for
-// already ours, and hands those over.
-func (a *API) accept(ctx context.Context, c *call, p license.AcceptParams) (any, error) {
+// Accept stores a request, with as many of its tasks as there is room for already
+// ours, and hands those over. Its errors are those of Licenses.
+func (a *API) Accept(ctx context.Context, p license.AcceptParams) (accepted license.Accepted, err error) {
 	r := p.Request
-	var accepted license.Accepted
 	p.Room = a.cfg.Work.Reserve(r.Account, len(r.Devices))
 	// Also when nothing was accepted: the room must become free again.
 	defer func() { a.cfg.Work.Give(r.Account, p.Room, accepted.Tasks) }()
 	p.LeaseUntil = a.cfg.Clock.Now().Add(a.cfg.Lease)
-	accepted, err := a.cfg.Licenses.Accept(ctx, p)
+	accepted, err = a.cfg.Licenses.Accept(ctx, p)
 	if err != nil {
-		return nil, err
+		return accepted, err
 	}
 	if accepted.More {
 		a.cfg.Work.Wake()
@@ -79,7 +83,7 @@ func (a *API) accept(ctx context.Context, c *call, p license.AcceptParams) (any,
 		a.metrics.accepted(r.Action, len(r.Devices))
 	}
 	crash.At(crash.AcceptAnswering)
-	return m2m.RequestAccepted{RequestID: string(accepted.ID)}, nil
+	return accepted, nil
 }
 
 // newRequest applies the rules that need no stored facts. It sorts devices.
@@ -172,10 +176,14 @@ func idempotency(c *call) (key, hash string) {
 	return storable(key), hex.EncodeToString(sum[:])
 }
 
-// trace is the W3C trace context of the call, which is stored with the request.
+// trace is the W3C trace context of the call, which is stored with the request:
+// that of our own span, or the caller's where we trace nothing.
 func trace(c *call) string {
 	const most = 128 // twice the present version's length
-	t := c.r.Header.Get("Traceparent")
+	if t := tracing.Of(c.r.Context()); t != "" {
+		return t
+	}
+	t := c.r.Header.Get(tracing.Header)
 	if len(t) > most || requestID(t) != t {
 		return ""
 	}

@@ -19,7 +19,7 @@ type metrics struct {
 	devices *prometheus.CounterVec
 }
 
-func newMetrics(r prometheus.Registerer) (metrics, error) {
+func newMetrics(r prometheus.Registerer, a *admission) (metrics, error) {
 	m := metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "simlatch_api_requests_total",
@@ -41,7 +41,13 @@ func newMetrics(r prometheus.Registerer) (metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.calls, m.seconds, m.devices} {
+	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "simlatch_api_calls_in_flight", Help: "Calls of the compatible API that are worked on; --max-calls is the most.",
+	}, func() float64 { return float64(a.now().calls) })
+	bodies := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "simlatch_api_bodies_bytes", Help: "Bytes of bodies that calls of the compatible API hold; --max-bodies is the most.",
+	}, func() float64 { return float64(a.now().bytes) })
+	for _, c := range []prometheus.Collector{m.calls, m.seconds, m.devices, inFlight, bodies} {
 		if err := r.Register(c); err != nil {
 			return m, fmt.Errorf("registering the metrics of the API: %w", err)
 		}
@@ -50,13 +56,18 @@ func newMetrics(r prometheus.Registerer) (metrics, error) {
 }
 
 func (m metrics) count(method, path string, status int, code string, took time.Duration) {
-	switch method {
-	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodHead, http.MethodOptions, http.MethodPatch:
-	default:
-		method = "other"
-	}
+	method = methodLabel(method)
 	m.calls.WithLabelValues(method, path, strconv.Itoa(status), code).Inc()
 	m.seconds.WithLabelValues(method, path).Observe(took.Seconds())
+}
+
+// methodLabel is a method of HTTP, or "other".
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodHead, http.MethodOptions, http.MethodPatch:
+		return method
+	}
+	return "other"
 }
 
 func (m metrics) accepted(action license.Action, devices int) {

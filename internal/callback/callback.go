@@ -31,6 +31,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 // Outbox is where callbacks wait until they are delivered; the store.
@@ -59,6 +60,7 @@ type Config struct {
 	Clock   license.Clock         // nil: the machine's
 	Logger  *slog.Logger          // nil: nothing is logged
 	Metrics prometheus.Registerer // nil: not exported
+	Tracer  tracing.Tracer        // zero: traces nothing
 
 	Attempts int           // how often a callback is tried in all; 0: 4
 	Interval time.Duration // from the end of an attempt to the next; 0: 5 minutes
@@ -131,10 +133,6 @@ func New(cfg Config) (*Sender, error) {
 	if cfg.Guard == nil {
 		cfg.Guard = NewGuard(nil)
 	}
-	m, err := newMetrics(cfg.Metrics)
-	if err != nil {
-		return nil, err
-	}
 	transport := newTransport(cfg)
 	carry := func(_ *license.Callback, req *http.Request) (*http.Response, error) { return transport.RoundTrip(req) }
 	if cfg.Courier != nil {
@@ -142,15 +140,19 @@ func New(cfg Config) (*Sender, error) {
 			return cfg.Courier.Carry(c, req, transport)
 		}
 	}
-	return &Sender{
+	s := &Sender{
 		cfg:       cfg,
 		transport: transport,
 		carry:     carry,
-		metrics:   m,
 		wake:      make(chan struct{}, 1),
 		pended:    make(chan struct{}, 1),
 		filled:    make(chan struct{}, 1),
 		kept:      make(chan struct{}, 1),
 		lanes:     make(map[license.AccountName]*lane),
-	}, nil
+	}
+	var err error
+	if s.metrics, err = newMetrics(cfg.Metrics, s.Held); err != nil {
+		return nil, err
+	}
+	return s, nil
 }

@@ -84,9 +84,8 @@ func (s *Sender) woken() {
 func (s *Sender) flush(ctx context.Context, ended []license.Delivery) bool {
 	wait := 50 * time.Millisecond
 	for {
-		err := s.cfg.Outbox.FinishCallbacks(ctx, s.cfg.Clock.Now(), ended)
+		err := s.write(ctx, ended)
 		if err == nil {
-			s.settle(ended)
 			return true
 		}
 		wait = min(2*wait, 5*time.Second)
@@ -99,6 +98,15 @@ func (s *Sender) flush(ctx context.Context, ended []license.Delivery) bool {
 			return false
 		}
 	}
+}
+
+// write writes one batch down, once.
+func (s *Sender) write(ctx context.Context, ended []license.Delivery) error {
+	err := s.cfg.Outbox.FinishCallbacks(ctx, s.cfg.Clock.Now(), ended)
+	if err == nil {
+		s.settle(ended)
+	}
+	return err
 }
 
 // settle frees the room of attempts that are written down, and remembers when

@@ -11,19 +11,7 @@ import (
 // later. It returns when nothing more can come, or when ctx ends.
 func (s *Sender) giveBack(ctx context.Context, done <-chan struct{}) {
 	for {
-		s.mu.Lock()
-		unsent, promised := s.unsent, s.promised > 0
-		s.unsent = nil
-		s.mu.Unlock()
-		if len(unsent) > 0 {
-			given, err := s.cfg.Outbox.GiveCallbacksBack(ctx, s.cfg.Clock.Now(), unsent)
-			if err != nil {
-				s.cfg.Logger.Error("giving callbacks back that were not sent; they fall due when their leases end",
-					"error", err, "callbacks", len(unsent)-given)
-			} else {
-				s.cfg.Logger.Info("gave callbacks back that were not sent", "callbacks", given)
-			}
-		}
+		promised := s.giveRest(ctx)
 		if done == nil && !promised {
 			return
 		}
@@ -35,6 +23,25 @@ func (s *Sender) giveBack(ctx context.Context, done <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// giveRest makes due what there is by now, and reports whether more was promised.
+func (s *Sender) giveRest(ctx context.Context) (promised bool) {
+	s.mu.Lock()
+	unsent := s.unsent
+	s.unsent, promised = nil, s.promised > 0
+	s.mu.Unlock()
+	if len(unsent) == 0 {
+		return promised
+	}
+	given, err := s.cfg.Outbox.GiveCallbacksBack(ctx, s.cfg.Clock.Now(), unsent)
+	if err != nil {
+		s.cfg.Logger.Error("giving callbacks back that were not sent; they fall due when their leases end",
+			"error", err, "callbacks", len(unsent)-given)
+		return promised
+	}
+	s.cfg.Logger.Info("gave callbacks back that were not sent", "callbacks", given)
+	return promised
 }
 
 // leave takes note that a worker of the ending sender leaves a callback unsent,

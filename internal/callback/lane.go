@@ -224,7 +224,7 @@ func (s *Sender) ended(l *lane, d license.Delivery, counted bool) {
 		s.release(l)
 		return
 	}
-	s.metrics.attempts[d.Verdict].Inc()
+	s.metrics.ended(&d)
 	s.pend(d)
 	if d.Verdict == license.Unsent {
 		return

@@ -155,6 +155,10 @@ func TestMetrics(t *testing.T) {
 	}
 	want := map[string]float64{
 		"simlatch_callback_attempts_total again": 0, "simlatch_callback_attempts_total delivered": 7,
+		"simlatch_callback_answers_total 2xx": 7, "simlatch_callback_answers_total 3xx": 0, "simlatch_callback_answers_total 4xx": 0,
+		"simlatch_callback_answers_total 410": 0, "simlatch_callback_answers_total 429": 0, "simlatch_callback_answers_total 5xx": 0,
+		"simlatch_callback_answers_total other": 0, "simlatch_callback_answers_total none": 0,
+		"simlatch_callback_in_memory": 0, "simlatch_delivery_seconds": 7,
 		"simlatch_callback_attempts_total exhausted": 0, "simlatch_callback_attempts_total unsent": 0,
 		"simlatch_callback_attempt_seconds": 7, "simlatch_callback_dropped_total": 0,
 		"simlatch_callback_in_flight": 0, "simlatch_callback_listeners_failing": 0,

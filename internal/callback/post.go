@@ -13,6 +13,7 @@ import (
 
 	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 const (
@@ -64,7 +65,9 @@ func (s *Sender) attempt(ctx, posts context.Context, l *lane, c license.Callback
 	}
 	start := time.Now()
 	s.metrics.inFlight.Inc()
+	span := s.begin(&c)
 	d.Status, d.Answer, err = s.post(posts, t, &c, buf)
+	endSpan(span, d.Status, err)
 	s.metrics.inFlight.Dec()
 	d.Latency = time.Since(start)
 	if err != nil && posts.Err() != nil {
@@ -142,6 +145,9 @@ func (s *Sender) request(t *target, c *license.Callback, now time.Time) (*http.R
 			return nil, fmt.Errorf("signing the callback: %w", err)
 		}
 		header["Webhook-Signature"] = v[4:5:5]
+	}
+	if c.Trace != "" && tracing.Valid(c.Trace) {
+		header[tracing.Header] = []string{c.Trace}
 	}
 	return &http.Request{
 		Method: http.MethodPost, URL: t.url, Host: t.url.Host, Header: header,

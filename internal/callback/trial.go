@@ -35,3 +35,8 @@ func (s *Sender) Test(ctx context.Context, l license.Listener) license.Delivery 
 	d.Verdict = verdict(d.Status, 1, 1)
 	return d
 }
+
+// Message is the body of the message that tells a listener of c.
+func (s *Sender) Message(l license.Listener, c license.Callback) []byte {
+	return appendMessage(nil, appendOpening(nil, l), &c, s.ready(nil, l, false).attempts)
+}

@@ -23,6 +23,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 // HTTPConfig sets an HTTP up. Only URL is required.
@@ -212,6 +213,9 @@ func (h *HTTP) request(ctx context.Context, body []byte, now time.Time) (*http.R
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "Simlatch")
+	if trace := tracing.Of(ctx); trace != "" {
+		req.Header.Set(tracing.Header, trace)
+	}
 	req.Header.Set("Webhook-Id", id)
 	req.Header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
 	if h.cfg.Token != "" {

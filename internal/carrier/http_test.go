@@ -93,7 +93,7 @@ func TestHTTPCall(t *testing.T) {
 		if err := m2m.CheckSignature(testSecret, r.Header, body); err != nil {
 			t.Errorf("the call's signature: %v", err)
 		}
-		said := []outcomeMessage{{Key: tasks[1].Key(), Outcome: "later"}, {Key: tasks[0].Key(), Outcome: "retry", Due: "2026-11-23T10:00:00+01:00"}}
+		said := []outcomeMessage{{Key: tasks[1].Key(), Outcome: "retry", Due: "2026-11-23T10:00:00+01:00"}, {Key: tasks[0].Key(), Outcome: "later"}}
 		answerJSON(w, outcomesMessage{&said})
 	}, func(cfg *HTTPConfig) { cfg.Clock = still{time.Now()} })
 	out, err := h.Provision(t.Context(), tasks)
@@ -110,11 +110,11 @@ func TestHTTPCall(t *testing.T) {
 	if got != want {
 		t.Errorf("the call is\n%s\nwant\n%s", got, want)
 	}
-	if o := out[0]; o.Verdict != license.Retry || !o.Due.Equal(at) {
-		t.Errorf("the first outcome is %v at %v, want retry at %v", o.Verdict, o.Due, at)
+	if o := out[1]; o.Verdict != license.Retry || !o.Due.Equal(at) {
+		t.Errorf("the second outcome is %v at %v, want retry at %v", o.Verdict, o.Due, at)
 	}
-	if o := out[1]; o.Verdict != license.Later || !o.Due.Equal(h.cfg.Clock.Now().Add(laterAgain)) {
-		t.Errorf("the second outcome is %v at %v, want later, asked for in %v", o.Verdict, o.Due, laterAgain)
+	if o := out[0]; o.Verdict != license.Later || !o.Due.Equal(h.cfg.Clock.Now().Add(laterAgain)) {
+		t.Errorf("the first outcome is %v at %v, want later, asked for in %v", o.Verdict, o.Due, laterAgain)
 	}
 }
 

@@ -140,6 +140,28 @@ const laterAgain = 5 * time.Minute
 // oddities counts what is wrong with an answer that was understood.
 type oddities struct{ unknown, contradictory, invalid, missing int }
 
+// tooLate is how long after its acceptance a task is no longer left waiting because
+// the carrier says "later": as long as one without any answer waits.
+const tooLate = 24 * time.Hour
+
+// putOff reads a "later". A carrier that says nothing else for a day is silent in
+// other words: the outcome is unknown then, for which an operator is asked, and a
+// call that brings it still settles the task. One that is asked for the first time
+// only then, since nobody asked before, has all the time that it wants until it is
+// asked again.
+func putOff(o *license.Outcome, now time.Time) {
+	end := o.Task.At.Add(tooLate)
+	switch over := !now.Before(end); {
+	case over && o.Task.Attempt > 0:
+		*o = license.Outcome{Task: o.Task, Comment: "the carrier says later, and has not said more in a day"}
+		return
+	case o.Due.IsZero():
+		o.Due = now.Add(laterAgain)
+	case !over && o.Due.After(end):
+		o.Due = end // so that an operator hears of it then
+	}
+}
+
 // answer makes one outcome for each task, in their order, of what a carrier
 // answered. What it leaves open stays unknown.
 func answer(tasks []license.Task, said []outcomeMessage, now time.Time) ([]license.Outcome, oddities) {
@@ -183,8 +205,8 @@ func answer(tasks []license.Task, said []outcomeMessage, now time.Time) ([]licen
 		}
 		o.Verdict, o.Code, o.Comment = verdict, m.Code, m.Text
 		o.Due, _ = time.Parse(time.RFC3339, m.Due) // none, and what is no time, is the zero time
-		if verdict == license.Later && o.Due.IsZero() {
-			o.Due = now.Add(laterAgain)
+		if verdict == license.Later {
+			putOff(o, now)
 		}
 	}
 	return out, odd

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -34,6 +35,19 @@ func NewRequestID(now time.Time, random io.Reader) RequestID {
 	hex.Encode(s[24:36], b[10:16])
 	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
 	return RequestID(s[:])
+}
+
+// Time is when a request that NewRequestID named was made, to the millisecond; of
+// other names it is some time or none.
+func (id RequestID) Time() time.Time {
+	if len(id) < 13 {
+		return time.Time{}
+	}
+	ms, err := strconv.ParseInt(string(id[:8]+id[9:13]), 16, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }
 
 // ParseRequestID checks s as the name of a request: a UUID, in either case of

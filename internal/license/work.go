@@ -56,6 +56,7 @@ type Task struct {
 	Attempt int       // how often the carrier was asked before
 	Place   int       // among the request's tasks in the order of their ICCIDs, from 1
 	Of      int       // how many tasks the request has
+	Trace   string    // W3C traceparent of the request; may be empty
 
 	Lease int64     // the fencing number: an outcome counts only while it stands
 	Until time.Time // when the lease ends
@@ -150,9 +151,10 @@ type Callback struct {
 	OK      bool
 	Code    string // of a refusal, see Outcome
 	Comment string
-	Attempt int // attempts that ended before this one
-	Round   int // how often sending began anew, by an operator's word
-	Place   int // as a Task's; 0: not known
+	Attempt int    // attempts that ended before this one
+	Round   int    // how often sending began anew, by an operator's word
+	Place   int    // as a Task's; 0: not known
+	Trace   string // as a Task's
 
 	Lease int64
 	Until time.Time

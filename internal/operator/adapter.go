@@ -31,6 +31,8 @@ type call struct {
 	r        *http.Request
 	id       string // X-Request-ID
 	operator auth.Operator
+	actor    license.Actor // the operator, as what they change is audited
+	progress func(done int)
 	body     []byte
 
 	status   int // of the answer if it is no error
@@ -139,36 +141,44 @@ func (c *call) work(timeout time.Duration) (any, error) {
 
 // authenticate finds out who calls, and whether their role suffices.
 func (c *call) authenticate() error {
+	known, ok := auth.ActingOf(c.r.Context())
+	if !ok {
+		var err error
+		if known, err = c.bearer(); err != nil {
+			return err
+		}
+	}
+	c.operator, c.progress = known.Operator, known.Progress
+	c.actor = license.Actor{Name: known.Name, Via: known.Via, From: known.From}
+	if !known.Role.May(c.route.need) {
+		return problemf(errRole, "this takes the role %s, and %s is %s", c.route.need, known.Name, known.Role)
+	}
+	return nil
+}
+
+// bearer finds who calls by the token that the call has.
+func (c *call) bearer() (auth.Acting, error) {
 	headers := c.r.Header.Values("Authorization")
 	scheme, token, _ := strings.Cut(strings.Join(headers, ","), " ")
 	if len(headers) != 1 || !strings.EqualFold(scheme, "Bearer") {
-		return problemf(errToken, "give an operator's token, once, as \"Authorization: Bearer …\"; 'simlatch operator create' makes operators")
+		return auth.Acting{}, problemf(errToken, "give an operator's token, once, as \"Authorization: Bearer …\"; 'simlatch operator create' makes operators")
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.api.cfg.Timeout)
 	defer cancel()
 	o, err := c.api.cfg.Operators.Operator(ctx, auth.Secret(strings.TrimSpace(token)))
 	if errors.Is(err, auth.ErrOperator) {
-		return problemf(errToken, "the token is unknown, or its operator disabled; 'simlatch operator create' makes operators")
+		err = problemf(errToken, "the token is unknown, or its operator disabled; 'simlatch operator create' makes operators")
 	}
-	if err != nil {
-		return err
+	from, _, splitErr := net.SplitHostPort(c.r.RemoteAddr)
+	if splitErr != nil {
+		from = c.r.RemoteAddr
 	}
-	c.operator = o
-	if !o.Role.May(c.route.need) {
-		return problemf(errRole, "this takes the role %s, and %s is %s", c.route.need, o.Name, o.Role)
-	}
-	return nil
+	return auth.Acting{Operator: o, Via: license.ViaAPI, From: from}, err
 }
 
 // store is the store as whoever calls uses it: what they change is audited as
 // their deed.
-func (c *call) store() *store.Store {
-	from, _, err := net.SplitHostPort(c.r.RemoteAddr)
-	if err != nil {
-		from = c.r.RemoteAddr
-	}
-	return c.api.cfg.Store.As(license.Actor{Name: c.operator.Name, Via: license.ViaAPI, From: from})
-}
+func (c *call) store() *store.Store { return c.api.cfg.Store.As(c.actor) }
 
 // readBody reads the body, if there is one.
 func (c *call) readBody() error {

@@ -73,12 +73,16 @@ func (a *API) listAudit(ctx context.Context, c *call) (page client.Page[client.A
 	list, err := c.store().Audit(ctx, f)
 	entries := make([]client.AuditEntry, len(list))
 	for i, e := range list {
-		entries[i] = client.AuditEntry{
-			Number: e.Number, ID: e.ID, At: e.At, Who: e.Name, Via: string(e.Via), From: e.From, Action: e.Action,
-			Account: string(e.Account), Target: e.Target, Before: told(e.Before), After: told(e.After), Hash: e.Hash,
-		}
+		entries[i] = auditOf(e)
 	}
 	return cut(entries, q.limit, func(e client.AuditEntry) any { return auditPlace{e.At.UnixMicro(), e.ID} }), err
+}
+
+func auditOf(e license.AuditEntry) client.AuditEntry {
+	return client.AuditEntry{
+		Number: e.Number, ID: e.ID, At: e.At, Who: e.Name, Via: string(e.Via), From: e.From, Action: e.Action,
+		Account: string(e.Account), Target: e.Target, Before: told(e.Before), After: told(e.After), Hash: e.Hash,
+	}
 }
 
 // told is what an entry tells, which is JSON; nil where it tells nothing.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -62,6 +63,11 @@ func (f tester) Test(_ context.Context, l license.Listener) license.Delivery {
 	return d
 }
 
+// message is a callback's body, in short.
+func message(l license.Listener, c license.Callback) []byte {
+	return fmt.Appendf(nil, `{"password":%q,"requestId":%q,"callbackCount":%d}`, l.Password, c.Request, c.Attempt+1)
+}
+
 // harness is an operator API over a seeded store, served over HTTP.
 type harness struct {
 	t      *testing.T
@@ -85,7 +91,7 @@ func newHarness(t *testing.T, s *store.Store) *harness {
 	}
 	api, err := operator.New(operator.Config{
 		Operators: auth.New(auth.Config{Records: s, Clock: h.clock, Random: rand.Reader}),
-		Store:     s, Tester: tester{http.StatusOK}, Clock: h.clock, Random: rand.Reader, Poll: 10 * time.Millisecond,
+		Store:     s, Tester: tester{http.StatusOK}, Accept: s.Accept, Message: message, Clock: h.clock, Random: rand.Reader, Poll: 10 * time.Millisecond,
 	})
 	h.must(err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))

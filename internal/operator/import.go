@@ -66,7 +66,7 @@ func (a *API) importSIMs(c *call) (any, error) {
 	if dryRun {
 		result, err = c.store().CheckImport(ctx, u.read(), a.cfg.Clock.Now())
 	} else {
-		result, err = c.store().Import(ctx, u.read(), a.cfg.Clock.Now(), nil)
+		result, err = c.store().Import(ctx, u.read(), a.cfg.Clock.Now(), c.progress)
 	}
 	var conflicts *store.ConflictsError
 	if errors.As(err, &conflicts) {
@@ -85,7 +85,7 @@ func (u *upload) note(line int, err error) {
 }
 
 func (u *upload) refused() error {
-	p := problemf(errImport, "nothing was imported: %d lines cannot be; lines names the first of them", u.count)
+	p := problemf(errImport, "nothing was imported: %d of the lines cannot be; the first of them are named", u.count)
 	p.lines, p.count = u.bad, u.count
 	return p
 }

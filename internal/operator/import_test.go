@@ -26,7 +26,7 @@ func (anybody) Operator(context.Context, auth.Secret) (auth.Operator, error) {
 // lines of an import, and is not answered as if it were.
 func TestImportWithoutDatabase(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
-		api, err := operator.New(operator.Config{Operators: anybody{}, Store: s, Clock: license.SystemClock{}, Random: rand.Reader, Tester: tester{}})
+		api, err := operator.New(operator.Config{Operators: anybody{}, Store: s, Clock: license.SystemClock{}, Random: rand.Reader, Tester: tester{}, Accept: s.Accept, Message: message})
 		if err != nil {
 			t.Fatal(err)
 		}

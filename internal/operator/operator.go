@@ -34,14 +34,23 @@ type Tester interface {
 	Test(ctx context.Context, l license.Listener) license.Delivery
 }
 
-// Config sets an API up. Operators, Store, Tester, Clock and Random are needed.
+// Config sets an API up. Operators, Store, Tester, Accept, Message, Clock and Random
+// are needed.
 type Config struct {
 	Operators Operators
 	Store     *store.Store
 	Tester    Tester
-	Clock     license.Clock
-	Random    io.Reader
-	Logger    *slog.Logger // nil: nothing is logged
+	// Accept takes a request in and hands its work on, as the compatible API does.
+	Accept func(ctx context.Context, p license.AcceptParams) (license.Accepted, error)
+	// Message is the body of the message that tells a listener of a callback.
+	Message func(l license.Listener, c license.Callback) []byte
+	Clock   license.Clock
+	Random  io.Reader
+	Logger  *slog.Logger // nil: nothing is logged
+	Version string       // of the server
+
+	// MaxDevices is the most devices of a request; 0: 10,000.
+	MaxDevices int
 
 	// Timeout bounds the work on one call, its body aside; 0: 30 s.
 	Timeout time.Duration
@@ -58,12 +67,17 @@ type API struct {
 	cfg    Config
 	events *events
 	mux    *http.ServeMux
+
+	overviews overviews
 }
 
 // New makes an API.
 func New(cfg Config) (*API, error) {
-	if cfg.Operators == nil || cfg.Store == nil || cfg.Tester == nil || cfg.Clock == nil || cfg.Random == nil {
-		return nil, errors.New("operator: Config.Operators, Store, Tester, Clock and Random are needed")
+	if cfg.Operators == nil || cfg.Store == nil || cfg.Tester == nil || cfg.Accept == nil || cfg.Message == nil || cfg.Clock == nil || cfg.Random == nil {
+		return nil, errors.New("operator: Config.Operators, Store, Tester, Accept, Message, Clock and Random are needed")
+	}
+	if cfg.MaxDevices == 0 {
+		cfg.MaxDevices = 10_000
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

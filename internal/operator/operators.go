@@ -29,8 +29,12 @@ func (a *API) listOperators(ctx context.Context, c *call) (page client.Page[clie
 
 func (a *API) getOperator(ctx context.Context, c *call) (client.Operator, error) {
 	o, err := c.store().Operator(ctx, c.r.PathValue("name"))
+	c.etag = operatorTag(o)
 	return operatorOf(o), err
 }
+
+// operatorTag stands for what can be changed of an operator here.
+func operatorTag(o auth.OperatorRecord) string { return tag(o.Name, o.Role, o.Disabled) }
 
 func (a *API) addOperator(ctx context.Context, c *call, in client.NewOperator) (out client.OperatorToken, err error) {
 	if err := checkName("name", in.Name); err != nil {
@@ -57,6 +61,12 @@ func (a *API) changeOperator(ctx context.Context, c *call, in client.OperatorCha
 			return out, err
 		}
 	}
+	if _, err := a.getOperator(ctx, c); err != nil {
+		return out, err
+	}
+	if err := c.match(c.etag); err != nil {
+		return out, err
+	}
 	if in.Role != nil {
 		err = c.store().SetOperatorRole(ctx, name, role)
 	}
@@ -72,4 +82,19 @@ func (a *API) changeOperator(ctx context.Context, c *call, in client.OperatorCha
 func (a *API) rotateOperator(ctx context.Context, c *call) (client.OperatorToken, error) {
 	token, name := auth.NewOperatorToken(), c.r.PathValue("name")
 	return client.OperatorToken{Name: name, Token: string(token)}, c.store().RotateOperator(ctx, name, auth.HashSecret(token))
+}
+
+// setOperatorPassword gives an operator a password for the console.
+func (a *API) setOperatorPassword(ctx context.Context, c *call, in client.NewSecret) (out client.OperatorPassword, err error) {
+	out.Name = c.r.PathValue("name")
+	password, err := a.password(in.Secret, &out.Password)
+	if err != nil {
+		return out, err
+	}
+	return out, c.store().SetOperatorPassword(ctx, out.Name, auth.HashPassword(password))
+}
+
+// removeOperatorPassword keeps an operator out of the console.
+func (a *API) removeOperatorPassword(ctx context.Context, c *call) (out none, err error) {
+	return out, c.store().SetOperatorPassword(ctx, c.r.PathValue("name"), "")
 }

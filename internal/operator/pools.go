@@ -55,11 +55,16 @@ func (a *API) getPool(ctx context.Context, c *call) (client.Pool, error) {
 	}
 	for _, p := range pools {
 		if p.SKU == sku {
+			c.etag = poolTag(p)
 			return poolOf(p), nil
 		}
 	}
 	return client.Pool{}, noPool(account, sku)
 }
+
+// poolTag stands for what can be changed of a pool here: its figures change by
+// themselves.
+func poolTag(p license.Pool) string { return tag(p.Account, p.SKU, p.Threshold) }
 
 // changePool says when a pool counts as low.
 func (a *API) changePool(ctx context.Context, c *call, in client.PoolChange) (client.Pool, error) {
@@ -67,10 +72,17 @@ func (a *API) changePool(ctx context.Context, c *call, in client.PoolChange) (cl
 	if err != nil {
 		return client.Pool{}, err
 	}
+	if _, err := a.getPool(ctx, c); err != nil {
+		return client.Pool{}, err
+	}
+	if err := c.match(c.etag); err != nil {
+		return client.Pool{}, err
+	}
 	pool, err := c.store().SetThreshold(ctx, account, sku, in.Threshold)
 	if errors.Is(err, license.ErrNotFound) {
 		err = noPool(account, sku)
 	}
+	c.etag = poolTag(pool)
 	return poolOf(pool), err
 }
 

@@ -31,6 +31,8 @@ var (
 	errSlow          = kind{"slow", http.StatusRequestTimeout, "The body did not come in time"}
 	errExists        = kind{"exists", http.StatusConflict, "It exists already"}
 	errInsufficient  = kind{"insufficient", http.StatusConflict, "The pool has fewer available licenses"}
+	errDevices       = kind{"devices", http.StatusConflict, "Some of the SIMs cannot be taken"}
+	errPolicy        = kind{"policy", http.StatusConflict, "The account's policy does not allow it"}
 	errNotEnded      = kind{"not-ended", http.StatusConflict, "It has not ended"}
 	errNoListener    = kind{"no-listener", http.StatusConflict, "The account has no listener"}
 	errNotStuck      = kind{"not-stuck", http.StatusConflict, "The task is not stuck"}

@@ -56,6 +56,7 @@ func (a *API) accessRoutes() []route {
 	const account = "/accounts/{account}"
 	return []route{
 		{method: get, path: "/self", need: viewer, work: read(a.self)},
+		{method: get, path: "/overview", need: viewer, work: read(a.overview)},
 
 		{method: get, path: "/accounts", need: viewer, work: read(a.listAccounts)},
 		{method: post, path: "/accounts", need: admin, work: change(a.addAccount)},
@@ -83,6 +84,8 @@ func (a *API) accessRoutes() []route {
 		{method: get, path: "/operators/{name}", need: admin, work: read(a.getOperator)},
 		{method: patch, path: "/operators/{name}", need: admin, work: change(a.changeOperator)},
 		{method: post, path: "/operators/{name}/rotate", need: admin, work: read(a.rotateOperator)},
+		{method: post, path: "/operators/{name}/password", need: admin, work: change(a.setOperatorPassword)},
+		{method: remove, path: "/operators/{name}/password", need: admin, work: read(a.removeOperatorPassword)},
 	}
 }
 
@@ -104,9 +107,13 @@ func (a *API) workRoutes() []route {
 		{method: get, path: account + "/sims/{iccid}/history", need: viewer, work: read(a.simHistory)},
 
 		{method: get, path: "/requests", need: viewer, work: read(a.listRequests)},
+		{method: post, path: account + "/plan", need: daily, work: change(a.plan)},
+		{method: post, path: account + "/requests", need: daily, work: change(a.place)},
 		{method: get, path: request, need: viewer, work: read(a.getRequest)},
+		{method: get, path: request + "/exchange", need: viewer, work: read(a.requestExchange)},
 		{method: get, path: request + "/tasks", need: viewer, work: read(a.listTasks)},
 		{method: get, path: request + "/tasks/{iccid}", need: viewer, work: read(a.getTask)},
+		{method: get, path: request + "/tasks/{iccid}/exchange", need: viewer, work: read(a.taskExchange)},
 		{method: post, path: request + "/tasks/{iccid}/decide", need: daily, work: change(a.decide)},
 
 		{method: get, path: "/callbacks", need: viewer, work: read(a.listCallbacks), long: true},

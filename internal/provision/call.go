@@ -57,8 +57,13 @@ func (w *Worker) leased(tasks []license.Task) []license.Task {
 // ask calls the carrier for one batch and makes an outcome of whatever it does.
 func (w *Worker) ask(ctx context.Context, tasks []license.Task) []license.Outcome {
 	start := time.Now()
+	ctx, span := w.begin(ctx, tasks)
 	answers, err := w.provision(ctx, tasks)
 	w.metrics.call(time.Since(start), err)
+	if err != nil {
+		span.Fail("the carrier could not be asked")
+	}
+	span.End()
 	now := w.cfg.Clock.Now()
 	w.trouble.call(now, err, tasks)
 	if err != nil {

@@ -12,15 +12,7 @@ import (
 func (w *Worker) giveBack(ctx context.Context) {
 	for {
 		promised := w.room.isPromised()
-		if tasks := w.lines.rest(); len(tasks) > 0 {
-			given, err := w.cfg.Queue.GiveTasksBack(ctx, w.cfg.Clock.Now(), tasks)
-			if err != nil {
-				w.cfg.Logger.Error("giving tasks back that the carrier was not asked for; they fall due when their leases end",
-					"error", err, "tasks", len(tasks)-given)
-			} else {
-				w.cfg.Logger.Info("gave tasks back that the carrier was not asked for", "tasks", given)
-			}
-		}
+		w.giveRest(ctx)
 		if !promised {
 			return
 		}
@@ -30,6 +22,21 @@ func (w *Worker) giveBack(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// giveRest makes due what waits in the closed lines.
+func (w *Worker) giveRest(ctx context.Context) {
+	tasks := w.lines.rest()
+	if len(tasks) == 0 {
+		return
+	}
+	given, err := w.cfg.Queue.GiveTasksBack(ctx, w.cfg.Clock.Now(), tasks)
+	if err != nil {
+		w.cfg.Logger.Error("giving tasks back that the carrier was not asked for; they fall due when their leases end",
+			"error", err, "tasks", len(tasks)-given)
+		return
+	}
+	w.cfg.Logger.Info("gave tasks back that the carrier was not asked for", "tasks", given)
 }
 
 // given takes note of the Give for reserved room of an account, of which so much

@@ -15,6 +15,8 @@ type metrics struct {
 	answered       prometheus.Observer // calls, by how they ended
 	failed         prometheus.Observer
 	batches        prometheus.Histogram
+	seconds        prometheus.Histogram
+	refused        map[string]prometheus.Counter // by code
 	stuck          prometheus.Counter
 	lost           prometheus.Counter
 	dropped        prometheus.Counter
@@ -33,7 +35,14 @@ func newMetrics(r prometheus.Registerer, inMemory, failures func() int) (*metric
 		Help:    "Time a call of the carrier took, by whether it was answered.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 3, 11),
 	}, []string{"result"})
+	refused, byCode := newRefused()
 	m := &metrics{
+		refused: byCode,
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "simlatch_settle_seconds",
+			Help:    "Time from the acceptance of a request to the settled outcome of a device.",
+			Buckets: latencies(),
+		}),
 		answered: calls.WithLabelValues("answered"),
 		failed:   calls.WithLabelValues("failed"),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -63,12 +72,37 @@ func newMetrics(r prometheus.Registerer, inMemory, failures func() int) (*metric
 		Name: "simlatch_provision_consecutive_failures",
 		Help: "Calls of the carrier in a row that failed; 0 while it answers.",
 	}, func() float64 { return float64(failures()) })
-	for _, c := range []prometheus.Collector{tasks, calls, m.batches, m.stuck, m.lost, m.dropped, m.settleFailures, memory, failing} {
+	for _, c := range []prometheus.Collector{tasks, calls, m.batches, m.seconds, refused, m.stuck, m.lost, m.dropped, m.settleFailures, memory, failing} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// The codes of refusals that are no words of ours.
+const (
+	codeOther = "other"
+	codeNone  = "none"
+)
+
+// newRefused counts refusals; by code are those it has.
+func newRefused() (refused *prometheus.CounterVec, byCode map[string]prometheus.Counter) {
+	refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "simlatch_provision_refused_total",
+		Help: "Refusals settled, by the carrier's code: already-licensed, other (its own), none.",
+	}, []string{"code"})
+	byCode = map[string]prometheus.Counter{}
+	for _, code := range []string{license.CodeAlreadyLicensed, codeOther, codeNone} {
+		byCode[code] = refused.WithLabelValues(code)
+	}
+	return refused, byCode
+}
+
+// latencies are from what a carrier in the next room takes to the day after which
+// a task is stuck.
+func latencies() []float64 {
+	return []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400}
 }
 
 func counter(name, help string) prometheus.Counter {
@@ -84,8 +118,9 @@ func (m *metrics) call(took time.Duration, err error) {
 	m.answered.Observe(took.Seconds())
 }
 
-// settled counts a settled batch, of whose outcomes so many changed something.
-func (m *metrics) settled(batch []license.Outcome, counted int) {
+// settled counts a batch settled at now, of whose outcomes so many changed
+// something.
+func (m *metrics) settled(now time.Time, batch []license.Outcome, counted int) {
 	m.batches.Observe(float64(len(batch)))
 	m.lost.Add(float64(max(0, len(batch)-counted)))
 	var n [license.Stuck + 1]map[license.Action]int
@@ -95,6 +130,12 @@ func (m *metrics) settled(batch []license.Outcome, counted int) {
 			n[v] = map[license.Action]int{}
 		}
 		n[v][batch[i].Task.Action]++
+		if v == license.Done || v == license.Refused {
+			m.seconds.Observe(max(0, now.Sub(batch[i].Task.At).Seconds()))
+		}
+		if v == license.Refused {
+			m.refusal(batch[i].Code)
+		}
 	}
 	for v, actions := range n {
 		for a, n := range actions {
@@ -106,4 +147,15 @@ func (m *metrics) settled(batch []license.Outcome, counted int) {
 	for _, n := range n[license.Stuck] {
 		m.stuck.Add(float64(n))
 	}
+}
+
+func (m *metrics) refusal(code string) {
+	switch code {
+	case license.CodeAlreadyLicensed:
+	case "":
+		code = codeNone
+	default:
+		code = codeOther
+	}
+	m.refused[code].Inc()
 }

@@ -55,7 +55,7 @@ func (w *Worker) settle(working, ctx context.Context, least int) error {
 // flush settles one batch, of any accounts, and hands the callbacks over that
 // this gives.
 func (w *Worker) flush(ctx context.Context, batch []license.Outcome) error {
-	now := w.cfg.Clock.Now()
+	now, begun := w.cfg.Clock.Now(), time.Now()
 	sums := tally(batch)
 	p := license.SettleParams{
 		Now: now, Outcomes: batch,
@@ -74,7 +74,8 @@ func (w *Worker) flush(ctx context.Context, batch []license.Outcome) error {
 	if err != nil {
 		return err
 	}
-	w.metrics.settled(batch, settled.Counted)
+	w.trace(begun, batch)
+	w.metrics.settled(w.cfg.Clock.Now(), batch, settled.Counted)
 	w.putOff(now, batch)
 	for account, s := range sums {
 		w.room.release(account, s.all)

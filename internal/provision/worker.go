@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/simlatch/simlatch/internal/license"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 // A Carrier makes licenses real on SIMs. It answers one outcome per task, in
@@ -78,6 +79,7 @@ type Config struct {
 	Clock   license.Clock         // nil: the machine's
 	Logger  *slog.Logger          // nil: logs nothing
 	Metrics prometheus.Registerer // nil: counts for nobody
+	Tracer  tracing.Tracer        // zero: traces nothing
 
 	Callers  int           // calls of the carrier at once; 0: 4
 	Capacity int           // tasks in memory, settled ones not counted; 0: 40000

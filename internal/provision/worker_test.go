@@ -364,8 +364,8 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 		families, err := reg.Gather()
-		if err != nil || len(families) != 9 {
-			t.Errorf("gathered %d metrics, %v, want 9", len(families), err)
+		if err != nil || len(families) != 11 {
+			t.Errorf("gathered %d metrics, %v, want 11", len(families), err)
 		}
 	})
 }

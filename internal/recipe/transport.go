@@ -70,7 +70,7 @@ func plights() []Recipe {
 			Title: "Out of reach", Status: 503,
 			Code:    "UnifiedWebService.REQUEST_FAILED.ServiceUnavailable",
 			Message: "The service is not available for the moment. Please try again.",
-			Reason:  "The database is out of reach, or this node is going down. `Retry-After` says how long to wait.",
+			Reason:  "The database is out of reach, this node is going down, or it has as many calls as it takes at once (`--max-calls`). `Retry-After` says how long to wait.",
 			Shell:   steps(fault(`"status": 503, "retryAfter": "5s"`), post(assign, order("SIMSec-IoT", sim1), "Idempotency-Key: order-18")),
 			Again:   Same,
 			Client:  "Wait for `Retry-After`, then longer each time, and repeat the call. Whether it was done is not known: assign and unassign are safe to repeat with the same `Idempotency-Key` and body, and with nothing else.",

@@ -136,7 +136,9 @@ func (c *canaries) drive(listener string) {
 	c.call("POST", m2m.APIPrefix+"/devices/license/actions/assign", strings.ReplaceAll(assignBody, "{account}", testAccount), false, both...)
 	c.call("POST", m2m.APIPrefix+"/devices/license/actions/assign", licenseJSON, false, both...)
 	c.call("POST", client.Prefix+"/accounts/"+testAccount+"/listeners/CarrierService/test", "", false, operator...)
-	eventually(c.t, "the alert fails", func() bool { return strings.Contains(c.r.log.String(), "the message about a low pool was not delivered") })
+	eventually(c.t, "the alert fails", func() bool {
+		return strings.Contains(c.r.log.String(), "the message about a low pool was not delivered")
+	})
 	c.everyRoute(both, operator)
 }
 

@@ -11,6 +11,8 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/callback"
 	"github.com/simlatch/simlatch/internal/license"
@@ -97,6 +99,11 @@ type Config struct {
 	// AddressRateLimit is how many calls of the compatible API a second may come from
 	// one address; 0 is no limit. The nodes of a cluster share it.
 	AddressRateLimit float64
+	// MaxCalls is how many calls of the compatible API are worked on at once, and
+	// MaxBodies how many bytes of bodies they may hold; 0 means as package api
+	// chooses. What is above is turned away.
+	MaxCalls  int
+	MaxBodies int64
 	// LoginLock says what many failed logins do; empty means auth.LockSlow.
 	LoginLock auth.Lock
 
@@ -125,6 +132,8 @@ type Config struct {
 	Random io.Reader
 	// Logger gets the logs; nil discards them.
 	Logger *slog.Logger
+	// Traces is where spans go; nil begins none.
+	Traces trace.TracerProvider
 	// Ready, when not nil, is called once with the server's URL when it serves.
 	Ready func(url string)
 
@@ -204,6 +213,10 @@ func (c Config) checkNumbers() error {
 		return fmt.Errorf("--callback-attempts %d: a number of attempts cannot be negative", c.CallbackAttempts)
 	case c.MaxDevices < 0:
 		return fmt.Errorf("--max-devices %d: a number of devices cannot be negative", c.MaxDevices)
+	case c.MaxCalls < 0:
+		return fmt.Errorf("--max-calls %d: a number of calls cannot be negative", c.MaxCalls)
+	case c.MaxBodies < 0:
+		return fmt.Errorf("--max-bodies %d: a size cannot be negative", c.MaxBodies)
 	case !(c.RateLimit >= 0):
 		return fmt.Errorf("--rate-limit %v: a rate cannot be negative", c.RateLimit)
 	case !(c.AddressRateLimit >= 0):

@@ -15,11 +15,13 @@ import (
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/callback"
 	"github.com/simlatch/simlatch/internal/carrier"
+	"github.com/simlatch/simlatch/internal/console"
 	"github.com/simlatch/simlatch/internal/exchange"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/operator"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/store"
+	"github.com/simlatch/simlatch/internal/tracing"
 )
 
 // core is the service without its listener: what it serves, and the work it does.
@@ -37,9 +39,11 @@ type core struct {
 	upstream *carrier.Upstream  // nil where the carrier is none
 	recorder *exchange.Recorder // nil without --record
 	alerter  *alerter
+	gauges   *gauges
 	// operator is nil in a sandbox, whose answers are recorded whole: a stream
 	// of events would never end.
 	operator *operator.API
+	console  *console.Console // the operator API's pages; nil where it is
 
 	draining atomic.Bool
 	nodes    atomic.Int64 // that live, this one included
@@ -73,6 +77,7 @@ func (c *core) run(ctx context.Context) error {
 	group.Go(func() error { return c.sender.Run(running) })
 	if c.operator != nil {
 		group.Go(func() error { return c.operator.Run(running) })
+		group.Go(func() error { return c.console.Run(running) })
 	}
 	if c.worker != nil {
 		group.Go(func() error { return c.worker.Run(running) })
@@ -83,6 +88,7 @@ func (c *core) run(ctx context.Context) error {
 	if c.cfg.box == nil { // whose nodes are one, and whose operators are tests
 		group.Go(func() error { return c.beat(running) })
 		group.Go(func() error { return c.alerter.run(running) })
+		group.Go(func() error { return c.gauges.run(running) })
 	}
 	group.Go(func() error { return c.purge(running) })
 	group.Go(func() error { return c.seal(running) })
@@ -106,7 +112,7 @@ func (c *core) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from})
+	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from, Metrics: c.metrics})
 	if err != nil {
 		return err
 	}
@@ -130,10 +136,11 @@ func (c *core) wire() error {
 		SharedNodes: c.store.Engine() != "sqlite",
 		Lock:        c.cfg.LoginLock,
 	})
+	tracer := tracing.New(c.cfg.Traces)
 	guard := callback.NewGuard(c.cfg.CallbackAllow, c.cfg.CallbackPorts...)
 	var err error
 	c.sender, err = callback.New(c.cfg.boxedSender(callback.Config{
-		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
+		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
 		Attempts: c.cfg.CallbackAttempts, Interval: c.cfg.CallbackInterval, Timeout: c.cfg.CallbackTimeout,
 		Grace: c.cfg.Grace,
 	}))
@@ -141,6 +148,9 @@ func (c *core) wire() error {
 		return err
 	}
 	if c.alerter, err = newAlerter(c); err != nil {
+		return err
+	}
+	if c.gauges, err = newGauges(c); err != nil {
 		return err
 	}
 	work, err := c.newWorker()
@@ -152,8 +162,9 @@ func (c *core) wire() error {
 	}
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
-		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics,
+		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
 		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, AddressRateLimit: c.cfg.AddressRateLimit, BodyTimeout: c.cfg.bodyTimeout,
+		MaxCalls: c.cfg.MaxCalls, MaxBodies: c.cfg.MaxBodies,
 		Nodes:        func() int { return int(c.nodes.Load()) },
 		CheckURLHost: guard.CheckHost,
 	}))
@@ -161,7 +172,18 @@ func (c *core) wire() error {
 		return err
 	}
 	c.operator, err = operator.New(operator.Config{
-		Operators: authority, Store: c.store, Tester: c.sender, Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log,
+		Operators: authority, Store: c.store, Tester: c.sender, Accept: c.api.Accept, Message: c.sender.Message,
+		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Version: ReadBuild().Version, MaxDevices: c.cfg.MaxDevices,
+	})
+	if err != nil {
+		return err
+	}
+	c.console, err = console.New(console.Config{
+		Sessions: authority, Operator: c.operator, Clock: c.cfg.Clock, Logger: c.log,
+		Record: func(ctx context.Context, who license.Actor, action string) error {
+			return c.store.As(who).Record(ctx, action, "", who.Name, nil)
+		},
+		Secure: c.cfg.TLSCert != "", Simulated: c.cfg.simulated(),
 	})
 	return err
 }
@@ -181,7 +203,7 @@ func (c *core) newWorker() (api.Work, error) {
 	}
 	c.worker, err = provision.New(c.cfg.boxedWorker(provision.Config{
 		Queue: c.store, Carrier: licensor, Timeout: timeout, Sink: c.sender, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics,
-		Callers: c.cfg.Workers, Grace: c.cfg.Grace,
+		Tracer: tracing.New(c.cfg.Traces), Callers: c.cfg.Workers, Grace: c.cfg.Grace,
 		// The callbacks it hands to the sender come under its lease.
 		Lease: max(20*time.Second, 2*c.cfg.CallbackTimeout, timeout+10*time.Second),
 	}))

@@ -83,8 +83,10 @@ func TestSurface(t *testing.T) {
 
 // more tells whether TestSurface goes on.
 func more(programs int, begin time.Time) bool {
-	const few = 150
-	if *surfaceTime == 0 {
+	if few := 100; *surfaceTime == 0 {
+		if testing.Short() {
+			few = 30
+		}
 		return programs < few
 	}
 	return time.Since(begin) < *surfaceTime

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/simlatch/simlatch/internal/carrier"
+	"github.com/simlatch/simlatch/internal/console"
 )
 
 // newRegistry makes the registry of the service's own metrics, those of the Go
@@ -38,6 +39,8 @@ func (s *core) handler() http.Handler {
 			s.late.ServeHTTP(w, r)
 		case s.operator != nil && strings.HasPrefix(r.URL.Path, "/operator/"):
 			s.operator.ServeHTTP(w, r)
+		case s.console != nil && (r.URL.Path == console.Prefix || strings.HasPrefix(r.URL.Path, console.Prefix+"/")):
+			s.console.ServeHTTP(w, r)
 		case h == nil:
 			rest.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:

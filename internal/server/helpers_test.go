@@ -173,6 +173,7 @@ type caller struct {
 	t               *testing.T
 	url             string
 	bearer, session string
+	traceparent     string
 }
 
 // login gets a token and a session with the credentials of goodSeed.
@@ -219,6 +220,9 @@ func (c *caller) call(method, path string, in any, status int, out any) {
 		q.Header.Set("Content-Type", "application/json")
 	}
 	q.Header.Set("Authorization", "Bearer "+c.bearer)
+	if c.traceparent != "" {
+		q.Header.Set("Traceparent", c.traceparent)
+	}
 	if c.session != "" {
 		q.Header.Set(m2m.SessionHeader, c.session)
 	}

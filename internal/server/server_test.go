@@ -219,6 +219,8 @@ func TestNewRefuses(t *testing.T) {
 		"negative grace":      {func(c *Config) { c.Grace = -1 }, "--grace"},
 		"share above 1":       {func(c *Config) { c.CarrierRefuseRate = 2 }, "--carrier-refuse-rate"},
 		"unknown lock":        {func(c *Config) { c.LoginLock = "never" }, "--login-lock"},
+		"negative calls":      {func(c *Config) { c.MaxCalls = -1 }, "--max-calls"},
+		"negative bodies":     {func(c *Config) { c.MaxBodies = -1 }, "--max-bodies"},
 		"negative rate":       {func(c *Config) { c.RateLimit = -1 }, "--rate-limit"},
 		"negative attempts":   {func(c *Config) { c.CallbackAttempts = -1 }, "--callback-attempts"},
 		"negative workers":    {func(c *Config) { c.Workers = -1 }, "--workers"},

@@ -470,7 +470,7 @@ func (a *acceptance) accepted() []license.Accepted {
 		if t.place <= p.Room {
 			to.Tasks = append(to.Tasks, license.Task{
 				Request: r.ID, Account: r.Account, SKU: r.SKU, Action: r.Action,
-				Device: t.device, At: r.At, Place: t.place, Of: len(r.Devices), Lease: 1, Until: p.LeaseUntil,
+				Device: t.device, At: r.At, Place: t.place, Of: len(r.Devices), Trace: p.Trace, Lease: 1, Until: p.LeaseUntil,
 			})
 		}
 	}

@@ -25,6 +25,11 @@ func (s *Store) DueAccounts(ctx context.Context, phase license.Phase, now time.T
 	if err := s.reclaim(ctx, now, now); err != nil {
 		return nil, s.failed("looking for leases that ended", err)
 	}
+	return s.due(ctx, phase, now)
+}
+
+// due names the accounts that have work due in a phase, and how much.
+func (s *Store) due(ctx context.Context, phase license.Phase, now time.Time) ([]license.Due, error) {
 	text := dueAtCarrier
 	if phase == license.PhaseListener {
 		text = dueAtListener
@@ -75,7 +80,7 @@ const boundLeases = `UPDATE request SET lease_end = CASE WHEN lease_end <= $2 TH
 
 const (
 	selectDevices  = `SELECT iccid, imei, mdn FROM sim WHERE account = $1 AND iccid {any $2}`
-	selectRequests = `SELECT id, sku, action, time, total FROM request WHERE account = $1 AND id {any $2}`
+	selectRequests = `SELECT id, sku, action, time, total, trace FROM request WHERE account = $1 AND id {any $2}`
 )
 
 // claimTasks leases due tasks of a phase and describes them, in the order of
@@ -148,7 +153,7 @@ func describe(q querier, account license.AccountName, got []claimed, ids []licen
 	_, err = collect(q, func(scan func(...any) error) (struct{}, error) {
 		t := license.Task{Account: account}
 		var at int64
-		err := scan(&t.Request, &t.SKU, &t.Action, &at, &t.Of)
+		err := scan(&t.Request, &t.SKU, &t.Action, &at, &t.Of, &t.Trace)
 		t.At = fromMicros(at)
 		requests[t.Request] = t
 		return struct{}{}, err
@@ -168,7 +173,7 @@ func (s *Store) ClaimCallbacks(ctx context.Context, p license.ClaimParams) ([]li
 		return license.Callback{
 			Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
 			OK: c.outcome == license.Done.String(), Code: c.code, Comment: c.comment,
-			Attempt: c.attempt, Round: c.round, Place: c.place, Lease: c.lease, Until: t.Until,
+			Attempt: c.attempt, Round: c.round, Place: c.place, Trace: t.Trace, Lease: c.lease, Until: t.Until,
 		}
 	})
 	return callbacks, s.failed("claiming callbacks", err)

@@ -214,6 +214,7 @@ func (c *combiner) settle(ctx context.Context, batch []*waiter) {
 	accepted, err := c.transact(ctx, batch)
 	switch {
 	case err == nil:
+		c.s.metrics.combined.Observe(float64(len(batch)))
 		for i, w := range batch {
 			w.finish(accepted[i], nil)
 		}

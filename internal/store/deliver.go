@@ -25,9 +25,9 @@ const finishTasks = `INSERT INTO task (account, request, iccid, lease, phase, li
 
 // The requests are there: an update by key, as in settleTasks. A request of which
 // all tasks have ended has no leases.
-const countEnds = `INSERT INTO request (account, id, sku, action, time, total, ended)
-	SELECT $1, id, '', 'assign', 0, ended, ended FROM {each $2 id TEXT, ended BIGINT} WHERE true
-	ON CONFLICT (account, id) DO UPDATE SET ended = request.ended + excluded.ended,
+const countEnds = `INSERT INTO request (account, id, sku, action, time, total, ended, unacked)
+	SELECT $1, id, '', 'assign', 0, ended, ended, unacked FROM {each $2 id TEXT, ended BIGINT, unacked BIGINT} WHERE true
+	ON CONFLICT (account, id) DO UPDATE SET ended = request.ended + excluded.ended, unacked = request.unacked + excluded.unacked,
 		lease_end = CASE WHEN request.ended + excluded.ended >= request.total THEN NULL ELSE request.lease_end END
 	RETURNING 1`
 
@@ -167,21 +167,24 @@ func finishRows(given []*license.Delivery, now time.Time) list {
 
 // countRequestEnds counts the callbacks that ended in their requests' rows.
 func countRequestEnds(account license.AccountName, won []*license.Delivery) []step {
-	ends := map[license.RequestID]int64{}
+	ends, unacked := map[license.RequestID]int64{}, map[license.RequestID]int64{}
 	for _, d := range won {
-		if d.Verdict != license.Again {
-			ends[d.Callback.Request]++
+		if d.Verdict == license.Again {
+			continue
+		}
+		if ends[d.Callback.Request]++; d.Status < 200 || d.Status > 299 { // as stateOf has it
+			unacked[d.Callback.Request]++
 		}
 	}
 	if len(ends) == 0 {
 		return nil
 	}
 	ids := slices.Sorted(maps.Keys(ends)) // the order in which requests are locked
-	n := make([]int64, len(ids))
+	n, failed := make([]int64, len(ids)), make([]int64, len(ids))
 	for i, id := range ids {
-		n[i] = ends[id]
+		n[i], failed[i] = ends[id], unacked[id]
 	}
-	return []step{{text: countEnds, row: unread, args: []any{string(account), list{strs(ids), n}}}}
+	return []step{{text: countEnds, row: unread, args: []any{string(account), list{strs(ids), n, failed}}}}
 }
 
 // insertFailures keeps the attempts that failed, of the tasks that were won.

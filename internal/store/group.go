@@ -224,6 +224,7 @@ func (g *group) commit(calls []*call) {
 	err := g.transact(live)
 	switch {
 	case err == nil:
+		g.s.metrics.group.Observe(float64(len(live)))
 		for _, c := range live {
 			c.finish(c.err)
 		}

@@ -108,6 +108,7 @@ func (s *Store) Purchases(ctx context.Context, account license.AccountName, sku 
 type KeptRequest struct {
 	license.Progress
 	Ended       int    // callbacks that ended, acknowledged or not
+	Unacked     int    // those of them that were not
 	Application string // that made it
 	User        string
 	Trace       string // W3C traceparent of the call; may be empty
@@ -127,16 +128,16 @@ type RequestFilter struct {
 }
 
 const (
-	selectRequestsBefore = `SELECT id, account, sku, action, time, total, succeeded, failed, ended, purged, application, username, trace
+	selectRequestsBefore = `SELECT id, account, sku, action, time, total, succeeded, failed, ended, unacked, purged, application, username, trace
 		FROM request WHERE account = $1 AND time >= $2 AND (time, id) < ($3, $4)
 		ORDER BY time DESC, id DESC LIMIT $5`
-	selectRequestRow = `SELECT id, account, sku, action, time, total, succeeded, failed, ended, purged, application, username, trace
+	selectRequestRow = `SELECT id, account, sku, action, time, total, succeeded, failed, ended, unacked, purged, application, username, trace
 		FROM request WHERE account = $1 AND id = $2`
 )
 
 func scanRequest(scan func(...any) error) (r KeptRequest, err error) {
 	var at, purged int64
-	err = scan(&r.ID, &r.Account, &r.SKU, &r.Action, &at, &r.Total, &r.Done, &r.Failed, &r.Ended, &purged,
+	err = scan(&r.ID, &r.Account, &r.SKU, &r.Action, &at, &r.Total, &r.Done, &r.Failed, &r.Ended, &r.Unacked, &purged,
 		&r.Application, &r.User, &r.Trace)
 	r.At, r.Purged = fromMicros(at), fromMicros(purged)
 	return r, err
@@ -196,7 +197,7 @@ func (f RequestFilter) selects(r KeptRequest) bool {
 		(f.Status == "" || r.Status() == f.Status)
 }
 
-const selectRequestRows = `SELECT id, account, sku, action, time, total, succeeded, failed, ended, purged, application, username, trace
+const selectRequestRows = `SELECT id, account, sku, action, time, total, succeeded, failed, ended, unacked, purged, application, username, trace
 	FROM request WHERE account = $1 AND id {any $2}`
 
 // RequestsByID reads those of an account's requests that there are.

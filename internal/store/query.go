@@ -118,7 +118,9 @@ func (s *Store) failed(doing string, err error) error {
 	if errors.As(err, &unavailable) {
 		return err
 	}
-	if !timedOut(err) && (s.dialect.outage(err) || errors.Is(err, sql.ErrConnDone)) {
+	away := !timedOut(err) && (s.dialect.outage(err) || errors.Is(err, sql.ErrConnDone))
+	s.metrics.failed(err, away)
+	if away {
 		err = &license.UnavailableError{Err: err, After: time.Second}
 	}
 	return fmt.Errorf("%s: %w", doing, err)

@@ -63,8 +63,9 @@ func (s *Store) reclaimRequest(ctx context.Context, account license.AccountName,
 	}
 	if n > 0 {
 		crash.At(crash.ReclaimBegun)
-		err := s.write(ctx, account, n, func(tx *tx) error {
-			_, err := tx.exec(takeBack, string(account), string(request), micros(until), micros(now))
+		var taken int64
+		err := s.write(ctx, account, n, func(tx *tx) (err error) {
+			taken, err = tx.exec(takeBack, string(account), string(request), micros(until), micros(now))
 			crash.At(crash.ReclaimWritten)
 			return err
 		})
@@ -72,6 +73,7 @@ func (s *Store) reclaimRequest(ctx context.Context, account license.AccountName,
 		if err != nil {
 			return err
 		}
+		s.metrics.takeovers.Add(float64(taken))
 	}
 	return s.write(ctx, account, 1, func(tx *tx) error {
 		if _, err := count(tx, lockRequest, string(account), string(request)); err != nil {

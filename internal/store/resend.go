@@ -233,7 +233,9 @@ func scanCallback(scan func(...any) error) (c KeptCallback, err error) {
 		&c.Status, &latency, &settled, &ended, &due, &phase)
 	c.State = stateOf(phase, c.Status, c.Attempt)
 	c.OK, c.Latency = outcome == license.Done.String(), time.Duration(latency)*time.Microsecond
-	c.Settled, c.Ended, c.Due = fromMicros(settled), fromMicros(ended), fromMicros(due)
+	if c.Settled, c.Ended = fromMicros(settled), fromMicros(ended); c.State != CallbackStuck {
+		c.Due = fromMicros(due)
+	}
 	return c, err
 }
 
@@ -327,6 +329,13 @@ const sendAgain = `INSERT INTO task (account, request, iccid, lease, phase, list
 	WHERE task.lease = excluded.lease AND task.phase = 'ended'
 	RETURNING request, iccid, lease`
 
+// An endedTask is the fencing number of a callback that has ended, and whether
+// nobody acknowledged it.
+type endedTask struct {
+	lease   int64
+	unacked bool
+}
+
 // sendBatch is how many callbacks one transaction sends again.
 const sendBatch = 500
 
@@ -337,12 +346,12 @@ const sendBatch = 500
 // It fails with license.ErrNotEnded, and then changes nothing, and with
 // license.ErrNoListener.
 func (s *Store) SendAgain(ctx context.Context, account license.AccountName, callbacks []KeptCallback, now time.Time) (queued int, err error) {
-	given := make(map[taskKey]int64, len(callbacks))
+	given := make(map[taskKey]endedTask, len(callbacks))
 	for _, c := range callbacks {
 		if !c.State.Ended() {
 			return 0, fmt.Errorf("callback %s is %s: %w", c.WebhookID(), c.State, license.ErrNotEnded)
 		}
-		given[taskKey{c.Request, c.Device.ICCID}] = c.Lease
+		given[taskKey{c.Request, c.Device.ICCID}] = endedTask{c.Lease, c.State != CallbackDelivered}
 	}
 	for keys := range slices.Chunk(slices.SortedFunc(maps.Keys(given), taskKey.compare), sendBatch) {
 		var n int
@@ -371,28 +380,31 @@ func sentFacts(keys []taskKey, n int) facts {
 }
 
 // beganAgain takes callbacks back out of the count of those that ended.
-const beganAgain = `UPDATE request SET ended = ended - $3 WHERE account = $1 AND id = $2`
+const beganAgain = `UPDATE request SET ended = ended - $3, unacked = unacked - $4 WHERE account = $1 AND id = $2`
 
-func sendKeysAgain(tx *tx, account license.AccountName, keys []taskKey, leases map[taskKey]int64, now time.Time) (queued int, err error) {
+func sendKeysAgain(tx *tx, account license.AccountName, keys []taskKey, given map[taskKey]endedTask, now time.Time) (queued int, err error) {
 	if err := needListener(tx, account); err != nil {
 		return 0, err
 	}
 	request, iccid, lease := make([]string, len(keys)), make([]string, len(keys)), make([]int64, len(keys))
 	for i, key := range keys {
-		request[i], iccid[i], lease[i] = string(key.request), string(key.iccid), leases[key]
+		request[i], iccid[i], lease[i] = string(key.request), string(key.iccid), given[key].lease
 	}
 	var inserted []taskKey
-	began := map[license.RequestID]int{}
+	began, unacked := map[license.RequestID]int{}, map[license.RequestID]int{}
 	_, err = collect(tx, func(scan func(...any) error) (key taskKey, err error) {
 		var lease int64
 		err = scan(&key.request, &key.iccid, &lease)
 		switch {
 		case err != nil:
-		case lease == leases[key]:
+		case lease == given[key].lease:
 			inserted = append(inserted, key)
 		default:
 			queued++
 			began[key.request]++
+			if given[key].unacked {
+				unacked[key.request]++
+			}
 		}
 		return key, err
 	}, sendAgain, string(account), micros(now), list{request, iccid, lease})
@@ -400,7 +412,7 @@ func sendKeysAgain(tx *tx, account license.AccountName, keys []taskKey, leases m
 		return 0, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(began)) {
-		if _, err := tx.exec(beganAgain, string(account), string(id), began[id]); err != nil {
+		if _, err := tx.exec(beganAgain, string(account), string(id), began[id], unacked[id]); err != nil {
 			return 0, err
 		}
 	}

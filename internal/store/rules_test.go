@@ -18,17 +18,20 @@ var localTables = []string{"account", "credential", "access", "session", "lockou
 
 // acrossAccounts are the statements that name no account, with the reason.
 var acrossAccounts = map[string]string{
-	"dueAtCarrier":   "the look for due accounts: it locks nothing, and groups by account",
-	"dueAtListener":  "the same",
-	"endedLeases":    "the look for leases that were left behind: it locks nothing",
-	"nextAtCarrier":  "the look for the next time to turn a sandbox's clock to: it locks nothing",
-	"nextAtListener": "the same",
-	"nextLease":      "the same",
-	"ownerOf":        "an ICCID belongs to one account of all; these rows lie by ICCID",
-	"insertOwners":   "an ICCID belongs to one account of all; these rows lie by ICCID",
-	"otherOwners":    "the same, read",
-	"countLow":       "the count of low pools: it locks nothing",
-	"pageOwners":     "the same, read",
+	"dueAtCarrier":    "the look for due accounts: it locks nothing, and groups by account",
+	"dueAtListener":   "the same",
+	"endedLeases":     "the look for leases that were left behind: it locks nothing",
+	"nextAtCarrier":   "the look for the next time to turn a sandbox's clock to: it locks nothing",
+	"nextAtListener":  "the same",
+	"nextLease":       "the same",
+	"ownerOf":         "an ICCID belongs to one account of all; these rows lie by ICCID",
+	"insertOwners":    "an ICCID belongs to one account of all; these rows lie by ICCID",
+	"otherOwners":     "the same, read",
+	"countLow":        "the count of low pools: it locks nothing",
+	"sumPools":        "the levels of all pools: it locks nothing",
+	"laterAtCarrier":  "the depth of the queue: it locks nothing",
+	"laterAtListener": "the same",
+	"pageOwners":      "the same, read",
 }
 
 // uncounted are the INSERT … SELECT … ON CONFLICT that return nothing, and

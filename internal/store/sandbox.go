@@ -104,7 +104,7 @@ func copyAll(backup *sqlite.Backup) (err error) {
 }
 
 const (
-	nextAtCarrier  = `SELECT coalesce(min(carrier_due), 0) FROM task WHERE carrier_due IS NOT NULL`
+	nextAtCarrier  = `SELECT coalesce(min(carrier_due), 0) FROM task WHERE carrier_due < 4611686018427387904`
 	nextAtListener = `SELECT coalesce(min(listener_due), 0) FROM task WHERE listener_due IS NOT NULL`
 	nextLease      = `SELECT coalesce(min(lease_end), 0) FROM request WHERE lease_end IS NOT NULL`
 )

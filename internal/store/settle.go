@@ -194,7 +194,7 @@ func (w *wonTask) callback() license.Callback {
 	return license.Callback{
 		Request: t.Request, Action: t.Action, SKU: t.SKU, Account: t.Account, Device: t.Device,
 		OK: w.Verdict == license.Done, Code: clean(w.Code, maxCode), Comment: clean(w.Comment, maxComment),
-		Place: t.Place, Lease: w.lease, Until: w.until,
+		Place: t.Place, Trace: t.Trace, Lease: w.lease, Until: w.until,
 	}
 }
 
@@ -293,9 +293,12 @@ func (st *settlement) rows(given []*license.Outcome, moves []move) list {
 		m := &moves[i]
 		request[i], iccid[i], lease[i] = string(o.Task.Request), string(o.Task.Device.ICCID), o.Task.Lease
 		phase[i], leaseEnd[i] = string(m.phase), micros(m.until)
-		if m.phase == license.PhaseCarrier {
+		switch m.phase {
+		case license.PhaseCarrier:
 			carrierDue[i] = micros(m.due)
-		} else {
+		case license.PhaseStuck:
+			carrierDue[i] = neverDue
+		case license.PhaseListener, license.PhaseEnded:
 			listenerDue[i] = micros(m.due)
 		}
 		if o.Verdict == license.Done || o.Verdict == license.Refused {
@@ -339,13 +342,13 @@ func (st *settlement) tasks(moves []move) (err error) {
 }
 
 // The requests are there: an update by key, as in settleTasks. A request of which
-// all tasks have ended has no leases.
+// all tasks have ended has no leases. What ends here has no listener.
 const countSettled = `INSERT INTO request (account, id, sku, action, time, total, succeeded, failed, postings, ended, lease_end)
 	SELECT $1, id, '', 'assign', 0, done + failed, done, failed, postings, ended, NULLIF(lease_end, 0)
 	FROM {each $2 id TEXT, done BIGINT, failed BIGINT, postings BIGINT, ended BIGINT, lease_end BIGINT} WHERE true
 	ON CONFLICT (account, id) DO UPDATE SET succeeded = request.succeeded + excluded.succeeded,
 		failed = request.failed + excluded.failed, postings = request.postings + excluded.postings,
-		ended = request.ended + excluded.ended,
+		ended = request.ended + excluded.ended, unacked = request.unacked + excluded.ended,
 		lease_end = CASE WHEN request.ended + excluded.ended >= request.total THEN NULL
 			WHEN excluded.lease_end IS NULL OR request.lease_end <= excluded.lease_end THEN request.lease_end
 			ELSE excluded.lease_end END

@@ -27,6 +27,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
 )
@@ -44,6 +46,8 @@ type Options struct {
 	// From is a file made by Snapshot whose content a database InMemory begins
 	// with; empty means none.
 	From string
+	// Metrics is where the store's metrics are registered; nil counts for nobody.
+	Metrics prometheus.Registerer
 }
 
 // Store is an open database. Its methods may be called from many goroutines.
@@ -65,6 +69,7 @@ type shared struct {
 	sealer  *auth.Sealer
 	log     *slog.Logger
 	clock   license.Clock
+	metrics *metrics
 	path    string // of the SQLite file
 	lock    *flock.Flock
 
@@ -89,6 +94,9 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	s := &Store{shared: &shared{sealer: o.Sealer, log: o.Logger, clock: o.Clock}}
 	s.combiner = &combiner{s: s, of: map[license.AccountName]*gathering{}}
 	var err error
+	if s.metrics, err = newMetrics(o.Metrics); err != nil {
+		return nil, err
+	}
 	switch scheme, rest, _ := strings.Cut(rawURL, ":"); scheme {
 	case "sqlite":
 		err = s.openSQLite(ctx, rest, o.From)
@@ -99,6 +107,9 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
+	}
+	if err := s.metrics.watch(o.Metrics, s); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }

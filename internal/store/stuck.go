@@ -16,13 +16,17 @@ type StuckTask struct {
 	Comment string // what the carrier, or the network, said last
 }
 
+// neverDue is when a stuck task is due at the carrier: the index of what is due leads
+// to it, and no clock does. Statements have the number itself.
+const neverDue = 1 << 62
+
 const selectStuck = `SELECT t.request, t.iccid, t.lease, t.attempt, t.settled, t.comment,
 		(SELECT sku FROM request r WHERE r.account = $1 AND r.id = t.request),
 		(SELECT action FROM request r WHERE r.account = $1 AND r.id = t.request),
 		(SELECT time FROM request r WHERE r.account = $1 AND r.id = t.request),
 		(SELECT imei FROM sim s WHERE s.account = $1 AND s.iccid = t.iccid),
 		(SELECT mdn FROM sim s WHERE s.account = $1 AND s.iccid = t.iccid)
-	FROM task t WHERE t.account = $1 AND t.phase = 'stuck' ORDER BY t.request, t.iccid`
+	FROM task t WHERE t.account = $1 AND t.carrier_due = 4611686018427387904 AND t.phase = 'stuck' ORDER BY t.request, t.iccid`
 
 // StuckTasks lists an account's stuck tasks.
 func (s *Store) StuckTasks(ctx context.Context, account license.AccountName) ([]StuckTask, error) {

@@ -153,6 +153,7 @@ const compareRequests = `WITH p AS MATERIALIZED (
 	t AS MATERIALIZED (
 		SELECT request, count(*) AS total,
 			sum(CASE WHEN phase = 'ended' THEN 1 ELSE 0 END) AS ended,
+			sum(CASE WHEN phase = 'ended' AND status NOT BETWEEN 200 AND 299 THEN 1 ELSE 0 END) AS unacked,
 			sum(CASE WHEN outcome = 'done' THEN 1 ELSE 0 END) AS done,
 			sum(CASE WHEN outcome = 'refused' THEN 1 ELSE 0 END) AS refused
 		FROM task WHERE account = $1 GROUP BY request)
@@ -163,7 +164,7 @@ const compareRequests = `WITH p AS MATERIALIZED (
 		OR coalesce(p.voided, 0) <> CASE WHEN r.action = 'assign' THEN r.failed ELSE 0 END
 		OR coalesce(p.lines, 0) <> r.postings
 		OR r.purged = 0 AND (coalesce(t.total, 0) <> r.total OR coalesce(t.done, 0) <> r.succeeded OR coalesce(t.refused, 0) <> r.failed
-			OR coalesce(t.ended, 0) <> r.ended))
+			OR coalesce(t.ended, 0) <> r.ended OR coalesce(t.unacked, 0) <> r.unacked))
 	ORDER BY r.id LIMIT 100`
 
 func (v verifier) requests() error {

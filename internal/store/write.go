@@ -118,6 +118,9 @@ func (s *Store) write(ctx context.Context, account license.AccountName, weight i
 		} else {
 			err = s.writeOn(ctx, s.db, attempt)
 		}
+		if err == nil {
+			s.metrics.seconds.Observe(time.Since(begun).Seconds())
+		}
 		if err == nil || try == tries || ctx.Err() != nil || !s.dialect.retry(err) || s.tired(begun) {
 			return err
 		}
@@ -127,6 +130,7 @@ func (s *Store) write(ctx context.Context, account license.AccountName, weight i
 			}
 			return fn(tx)
 		}
+		s.metrics.errors[errorAgain].Inc()
 		s.log.LogAttrs(ctx, levelRetry, "writing again", errAttr(err))
 		select {
 		case <-ctx.Done():

@@ -24,12 +24,14 @@ func reproduce(ctx context.Context, anew bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
-	var hashes [2]string
-	for i, name := range []string{"one", filepath.Join("the", "other one")} {
-		dir := filepath.Join(root, name)
+	dirs := []string{filepath.Join(root, "one"), filepath.Join(root, "the", "other one")}
+	for _, dir := range dirs { // both first, since the tree may be worked on
 		if err := copyTree(ctx, dir); err != nil {
 			return err
 		}
+	}
+	var hashes [2]string
+	for i, dir := range dirs {
 		if hashes[i], err = build(ctx, dir, i, anew); err != nil {
 			return err
 		}

@@ -18,7 +18,6 @@ import (
 // A matrix is the crash matrix on one engine: seeds, some of them at once.
 type matrix struct {
 	o       *options
-	soon    bool // that each point kills at its first passage
 	engine  string
 	seeds   int
 	at      int    // how many seeds run at once
@@ -56,7 +55,7 @@ func crashes(ctx context.Context, o *options) (rows []row, err error) {
 			&matrix{engine: postgresDeaths, seeds: 4, at: 2, durable: cluster.Durable})
 	}
 	for _, m := range list {
-		if !o.engine.MatchString(m.engine) {
+		if o.engine != "" && o.engine != m.engine {
 			continue
 		}
 		m.o, m.dir = o, dir
@@ -94,7 +93,7 @@ func (m *matrix) some(ctx context.Context, first uint64, n int) {
 		group.Go(func() {
 			for seed := range seeds {
 				p := planOf(seed, m.engine)
-				if m.soon {
+				if m.o.soon {
 					p.atOnce()
 				}
 				m.seed(ctx, p)

@@ -75,8 +75,8 @@ func TestCrashes(t *testing.T) {
 		t.Skip("takes half a minute")
 	}
 	t.Parallel()
-	o := options{binary: server(t, true), seed: 1, out: &testWriter{t: t}}
-	list := []*matrix{{engine: "sqlite", seeds: 7, at: 2, soon: true}}
+	o := options{binary: server(t, true), seed: 1, soon: true, out: &testWriter{t: t}}
+	list := []*matrix{{engine: "sqlite", seeds: 7, at: 2}}
 	postgres := os.Getenv("TEST_POSTGRES")
 	if asked, ok := pgcluster.Asked(postgres); ok {
 		c, err := pgcluster.Start(t.Context(), asked)
@@ -87,7 +87,7 @@ func TestCrashes(t *testing.T) {
 		postgres = c.URL()
 	}
 	if postgres != "" {
-		list = append(list, &matrix{engine: "postgres", seeds: 2, at: 2, soon: true, server: postgres})
+		list = append(list, &matrix{engine: "postgres", seeds: 2, at: 2, server: postgres})
 	}
 	var group sync.WaitGroup
 	for _, m := range list {

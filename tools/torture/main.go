@@ -34,7 +34,8 @@ type options struct {
 	seed     uint64
 	seeds    int
 	only     *regexp.Regexp
-	engine   *regexp.Regexp
+	engine   string
+	soon     bool
 	keep     bool
 	json     string
 	docs     string
@@ -53,7 +54,8 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.StringVar(&o.docs, "docs", "", "put the table into this `file`, docs/reliability.md")
 	f.StringVar(&o.state, "state", "", "what the machine was doing besides, for the document")
 	only := f.String("only", "", "run only parts whose name matches this `regexp`")
-	engine := f.String("engine", "", "crash only on engines whose name matches this `regexp`")
+	f.StringVar(&o.engine, "engine", "", "crash only on this `engine`: sqlite, postgres, or \"postgres dies\"")
+	f.BoolVar(&o.soon, "soon", false, "die at the first passage of each point, as make test does")
 	f.BoolVar(&o.keep, "keep", false, "keep the directories of seeds that failed")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -63,9 +65,6 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	}
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return o, fmt.Errorf("-only: %w", err)
-	}
-	if o.engine, err = regexp.Compile(*engine); err != nil {
-		return o, fmt.Errorf("-engine: %w", err)
 	}
 	o.binary, err = filepath.Abs(o.binary)
 	return o, err

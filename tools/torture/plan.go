@@ -45,9 +45,10 @@ type plan struct {
 	// bystander is another node on the database, which does not die.
 	bystander bool
 
-	clients, chunks int // of SIMs, for each client
-	large           int // SIMs in one chunk; the others have up to 8
-	refuse, late    int // per cent of what the carrier is asked
+	soon            bool // each point kills when it is first passed
+	clients, chunks int  // of SIMs, for each client
+	large           int  // SIMs in one chunk; the others have up to 8
+	refuse, late    int  // per cent of what the carrier is asked
 	imports         []int
 }
 
@@ -119,6 +120,7 @@ func (p *plan) order() {
 
 // atOnce has each point kill when it is first passed.
 func (p *plan) atOnce() {
+	p.soon = true
 	for _, lives := range [][]life{p.first, p.lives} {
 		for i := range lives {
 			lives[i].passage = min(1, lives[i].passage)
@@ -134,7 +136,7 @@ func pointLife(r *rand.Rand, at crash.Point, engine string) life {
 	if most == 0 {
 		most = 8
 	}
-	l := life{end: endPoint, at: at, passage: 1 + r.IntN(most), patience: 4 * time.Second}
+	l := life{end: endPoint, at: at, passage: 1 + r.IntN(most), patience: 8 * time.Second}
 	switch at { //nolint:exhaustive // of those that want something else
 	case crash.GiveBackBegun, crash.GiveBackWritten, crash.GiveBackCommitted:
 		l.end, l.after = endShutdown, span(r, 200, 500)
@@ -169,5 +171,9 @@ func gcd(a, b uint64) uint64 {
 
 // command is how to repeat the plan alone.
 func (p *plan) command() string {
-	return fmt.Sprintf("make torture TORTURE_ARGS='-only crash -engine \"%s\" -seed %d -seeds 1'", p.engine, p.seed)
+	soon := ""
+	if p.soon {
+		soon = " -soon"
+	}
+	return fmt.Sprintf("make torture TORTURE_ARGS='-only crash -engine \"%s\" -seed %d -seeds 1%s'", p.engine, p.seed, soon)
 }
