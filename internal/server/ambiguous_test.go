@@ -15,21 +15,24 @@ import (
 
 // operatorBodies has a body for each route of the operator API that reads one.
 var operatorBodies = map[string]string{
-	"POST /accounts":                                 `{"name":"0000444444-00001"}`,
-	"PUT /accounts/{account}/policy":                 `{"refuseLifetime":true}`,
-	"POST /applications":                             `{"key":"another-key"}`,
-	"PATCH /applications/{key}":                      `{"disabled":true}`,
-	"POST /applications/{key}/rotate":                `{"secret":"another-secret-0001"}`,
-	"POST /users":                                    `{"name":"another"}`,
-	"PATCH /users/{name}":                            `{"disabled":true}`,
-	"POST /users/{name}/rotate":                      `{"secret":"another-secret-0001"}`,
-	"POST /operators":                                `{"name":"another","role":"viewer"}`,
-	"PATCH /operators/{name}":                        `{"disabled":true}`,
-	"PATCH /accounts/{account}/pools/{sku}":          `{"threshold":5}`,
-	"POST /accounts/{account}/pools/{sku}/purchases": `{"units":5,"reason":"more"}`,
-	"POST /sims/import":                              `{"sims":[{"account":"{account}","iccid":"89148000000000777046"}]}`,
-	"POST /accounts/{account}/sims/state":            `{"state":"suspend","iccids":["{iccid}"]}`,
-	"PATCH /accounts/{account}/sims/{iccid}":         `{"state":"suspend"}`,
+	"POST /accounts":                                                   `{"name":"0000444444-00001"}`,
+	"PUT /accounts/{account}/policy":                                   `{"refuseLifetime":true}`,
+	"POST /applications":                                               `{"key":"another-key"}`,
+	"PATCH /applications/{key}":                                        `{"disabled":true}`,
+	"POST /applications/{key}/rotate":                                  `{"secret":"another-secret-0001"}`,
+	"POST /users":                                                      `{"name":"another"}`,
+	"PATCH /users/{name}":                                              `{"disabled":true}`,
+	"POST /users/{name}/rotate":                                        `{"secret":"another-secret-0001"}`,
+	"POST /operators":                                                  `{"name":"another","role":"viewer"}`,
+	"PATCH /operators/{name}":                                          `{"disabled":true}`,
+	"POST /operators/{name}/password":                                  `{"secret":"another-password"}`,
+	"POST /accounts/{account}/plan":                                    `{"sku":"SIMSec-IoT","action":"assign","iccids":["{iccid}"]}`,
+	"POST /accounts/{account}/requests":                                `{"sku":"SIMSec-IoT","action":"assign","iccids":["{iccid}"]}`,
+	"PATCH /accounts/{account}/pools/{sku}":                            `{"threshold":5}`,
+	"POST /accounts/{account}/pools/{sku}/purchases":                   `{"units":5,"reason":"more"}`,
+	"POST /sims/import":                                                `{"sims":[{"account":"{account}","iccid":"89148000000000777046"}]}`,
+	"POST /accounts/{account}/sims/state":                              `{"state":"suspend","iccids":["{iccid}"]}`,
+	"PATCH /accounts/{account}/sims/{iccid}":                           `{"state":"suspend"}`,
 	"POST /accounts/{account}/requests/{request}/tasks/{iccid}/decide": `{"decision":"done","reason":"seen"}`,
 	"POST /accounts/{account}/callbacks/send":                          `{"since":"2020-01-01T00:00:00Z"}`,
 	"PATCH /accounts/{account}/listeners/{service}":                    `{"attempts":2}`,
@@ -37,7 +40,7 @@ var operatorBodies = map[string]string{
 
 // bodiless are the routes that read no body, and ignore what is sent.
 var bodiless = map[string]bool{
-	"POST /session/logout": true, "POST /applications/{key}/unlock": true, "POST /users/{name}/unlock": true, "POST /operators/{name}/rotate": true,
+	"POST /session/logout": true, "POST /applications/{key}/unlock": true, "POST /users/{name}/unlock": true, "POST /operators/{name}/rotate": true, "DELETE /operators/{name}/password": true,
 	"DELETE /accounts/{account}/listeners/{service}": true, "POST /accounts/{account}/listeners/{service}/secret": true,
 	"POST /accounts/{account}/listeners/{service}/test": true, "POST /verify": true, "DELETE /callbacks/{account}/name/{service}": true,
 }
