@@ -39,7 +39,7 @@ type Config struct {
 	// Record writes down in the audit that an operator signed in or out; nil: it is
 	// not.
 	Record func(ctx context.Context, who license.Actor, action string) error
-	Logger   *slog.Logger // nil: nothing is logged
+	Logger *slog.Logger // nil: nothing is logged
 	// Secure is that browsers reach us by TLS: cookies are for TLS alone.
 	Secure bool
 	// Simulated is that the carrier is the simulated one, which each page says.

@@ -195,7 +195,7 @@ func (c *Console) importStart(v *visit) error {
 		ctx := context.WithoutCancel(v.r.Context())
 		go c.write(ctx, &asker{api: c.cfg.Operator, who: who}, u)
 	}
-	http.Redirect(v.w, v.r, Prefix+"/import/"+id, http.StatusSeeOther)
+	http.Redirect(v.w, v.r, Prefix+"/import/"+url.PathEscape(id), http.StatusSeeOther)
 	return nil
 }
 

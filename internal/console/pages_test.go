@@ -66,7 +66,7 @@ func TestScreenshots(t *testing.T) {
 	take := func(name string) {
 		picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
 		must(t, err)
-		must(t, os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644)) //nolint:gosec // pictures of the documents
+		must(t, os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644))
 	}
 	pictured := []string{"overview", "pool", "request", "task", "sim", "callbacks", "access", "audit"}
 	for _, p := range b.scene.everyPage(t) {

@@ -121,7 +121,12 @@ func newScene(t testing.TB) *scene {
 	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx) }()
-	atEnd(func() { stop(); <-done })
+	atEnd(func() {
+		stop()
+		if err := <-done; err != nil {
+			fmt.Fprintln(os.Stderr, "the scene ended with", err)
+		}
+	})
 	s.url = srv.URL()
 	s.client, err = m2m.New(m2m.Config{BaseURL: s.url, Key: "fleet-portal", Secret: "fleet-portal-secret", Username: "ada", Password: "ada-password"})
 	must(t, err)

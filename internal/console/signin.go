@@ -14,7 +14,7 @@ import (
 func (c *Console) showSignIn(w http.ResponseWriter, r *http.Request) {
 	v := c.visit(w, r)
 	if v.enter(r.Context()) == nil {
-		http.Redirect(w, r, afterSignIn(v.value("next")), http.StatusSeeOther)
+		http.Redirect(w, r, afterSignIn(v.value("next")), http.StatusSeeOther) //nolint:gosec // a path of ours
 		return
 	}
 	if err := v.render(signIn(v.takeNotice(), nil, "", v.value("next"))); err != nil {
@@ -39,7 +39,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 		v.who = acting(who, v.from())
 		v.record("console.sign-in")
 		v.setCookie(sessionCookie, string(token), 0)
-		http.Redirect(w, r, afterSignIn(next), http.StatusSeeOther)
+		http.Redirect(w, r, afterSignIn(next), http.StatusSeeOther) //nolint:gosec // a path of ours
 		return
 	case errors.As(err, &slowed):
 		seconds := int(slowed.After.Seconds()) + 1

@@ -32,11 +32,10 @@ func words(text string) cell { return cell{text: text} }
 func number[N ~int | ~int64](n N) cell {
 	return cell{text: strconv.FormatInt(int64(n), 10), number: true}
 }
-func link(text, href string) cell         { return cell{text: text, href: href} }
-func id(text, href string) cell           { return cell{text: text, href: href, code: true} }
-func badge(text, tone string) cell        { return cell{text: text, tone: tone} }
-func when(at time.Time) cell              { return cell{at: at} }
-func yes(is bool, text, tone string) cell { return yesNo(is, badge(text, tone), words("")) }
+func link(text, href string) cell  { return cell{text: text, href: href} }
+func id(text, href string) cell    { return cell{text: text, href: href, code: true} }
+func badge(text, tone string) cell { return cell{text: text, tone: tone} }
+func when(at time.Time) cell       { return cell{at: at} }
 func yesNo(is bool, then, otherwise cell) cell {
 	if is {
 		return then

@@ -122,7 +122,7 @@ func (v *visit) read() error {
 	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, most)
 	var err error
 	if multipart {
-		err = v.r.ParseMultipartForm(most)
+		err = v.r.ParseMultipartForm(most) //nolint:gosec // the body is bounded above
 	} else {
 		err = v.r.ParseForm()
 	}
@@ -235,7 +235,7 @@ func (v *visit) takeNotice() string {
 // setCookie sets a cookie for so long; 0 is as long as the browser runs, and less
 // deletes it.
 func (v *visit) setCookie(name, value string, life time.Duration) {
-	cookie := &http.Cookie{
+	cookie := &http.Cookie{ //nolint:gosec // Secure wherever the browser came by TLS
 		Name: name, Value: value, Path: Prefix, HttpOnly: true, Secure: v.c.secure(v.r), SameSite: http.SameSiteLaxMode,
 		MaxAge: int(life.Seconds()),
 	}
@@ -250,9 +250,6 @@ func (v *visit) may(need auth.Role) bool { return v.who.Role.May(need) }
 
 // newKey is an idempotency key for a form.
 func newKey() string { return rand.Text() }
-
-// now is the service's time.
-func (v *visit) now() time.Time { return v.c.cfg.Clock.Now() }
 
 // accountNames are the names to choose an account from.
 func (v *visit) accountNames() ([]string, error) {
