@@ -169,10 +169,7 @@ type accessParts struct {
 func accessList[T any](v *visit, l listing[T]) (grid, []T, error) {
 	entries, err := collect[T](v.r.Context(), v.asker, l.path, nil, mostChoices)
 	g := newGrid(l.caption, l.columns, entries, l.empty)
-	g.csv = v.r.URL.Path + "?format=csv&table=" + l.caption
-	if v.r.Method == http.MethodPost {
-		g.csv = Prefix + "/access?format=csv&table=" + l.caption
-	}
+	g.csv = v.base() + "?format=csv&table=" + l.caption
 	return g, entries, err
 }
 

@@ -49,7 +49,8 @@ type Config struct {
 // Console serves the pages.
 type Console struct {
 	cfg     Config
-	handler http.Handler
+	mux     *http.ServeMux
+	handler http.Handler // mux, behind its guard
 	imports *imports
 }
 
@@ -61,15 +62,14 @@ func New(cfg Config) (*Console, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Console{cfg: cfg, imports: newImports()}
-	mux := http.NewServeMux()
-	c.routes(mux)
+	c := &Console{cfg: cfg, imports: newImports(), mux: http.NewServeMux()}
+	c.routes(c.mux)
 	// Browsers say whence a form comes: no other site's is taken.
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.visit(w, r).fail(http.StatusForbidden, "This form came from another site", "Nothing was changed. Open the console by its own address and try again.")
 	}))
-	c.handler = guard.Handler(mux)
+	c.handler = guard.Handler(c.mux)
 	return c, nil
 }
 

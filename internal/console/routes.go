@@ -6,6 +6,9 @@ import (
 	"github.com/simlatch/simlatch/internal/auth"
 )
 
+// everyPath is the pattern of what is no page.
+const everyPath = Prefix + "/"
+
 // routes are all pages and forms there are.
 func (c *Console) routes(mux *http.ServeMux) {
 	mux.Handle("GET "+Prefix, http.RedirectHandler(Prefix+"/", http.StatusSeeOther))
@@ -19,7 +22,7 @@ func (c *Console) routes(mux *http.ServeMux) {
 	for pattern, form := range c.forms() {
 		mux.HandleFunc("POST "+Prefix+pattern, c.page(form.allowed))
 	}
-	mux.HandleFunc(Prefix+"/", c.page(func(v *visit) error {
+	mux.HandleFunc(everyPath, c.page(func(v *visit) error {
 		v.fail(http.StatusNotFound, "There is no such page", "Its address may be mistyped, or what it was about may be gone.")
 		return nil
 	}))

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,9 +176,23 @@ func (v *visit) here(change map[string]string) string {
 		}
 	}
 	if len(q) == 0 {
-		return v.r.URL.Path
+		return v.base()
 	}
-	return v.r.URL.Path + "?" + q.Encode()
+	return v.base() + "?" + q.Encode()
+}
+
+// base is the address of the page: of one that answers a form, the page that the
+// form is of.
+func (v *visit) base() string {
+	at := v.r.URL.Path
+	for v.r.Method == http.MethodPost && at != Prefix {
+		_, pattern := v.c.mux.Handler(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: at}})
+		if pattern != "" && pattern != everyPath {
+			return at
+		}
+		at = path.Dir(at)
+	}
+	return at
 }
 
 // list reads the page of a list that the browser wants. A list that cannot be read

@@ -115,7 +115,7 @@ func (v *visit) read() error {
 		return nil
 	}
 	most, multipart := int64(maxForm), strings.HasPrefix(v.r.Header.Get("Content-Type"), "multipart/form-data")
-	if multipart {
+	if takesFile := v.r.URL.Path == Prefix+"/import" || v.r.URL.Path == Prefix+"/assign"; takesFile && v.may(auth.RoleOperator) {
 		most = maxUpload
 	}
 	_ = http.NewResponseController(v.w).SetReadDeadline(time.Now().Add(5 * time.Minute)) // a test's writer knows none

@@ -239,6 +239,9 @@ func TestCallbacks(t *testing.T) {
 	b.scene.mu.Unlock()
 	b.press("Send the picked again")
 	b.sees(".alert", "Pick the callbacks")
+	if got := eval[string](b, `document.querySelector("a.csv").getAttribute("href")`); !strings.HasPrefix(got, "/console/callbacks?") {
+		t.Errorf("after a form that was not taken, the table leads to %s", got)
+	}
 	_ = eval[bool](b, `document.querySelector("#list tbody input").checked = true`)
 	b.press("Send the picked again")
 	b.confirmed("One callback is sent again.")
@@ -303,6 +306,14 @@ func TestListener(t *testing.T) {
 	b.unfold("Remove")
 	b.press("Remove the listener")
 	b.sees(".alert", "Say that you are sure")
+	b.unfold("Remove")
+	b.fill("sure", "true")
+	b.press("Remove the listener")
+	b.confirmed("The listener is removed.")
+	b.did(auth.RoleOperator, "listener.deregister", "CarrierService")
+	b.open("/accounts/" + fleet + "/listeners/CarrierService")
+	b.press("Send a test message")
+	b.sees("#tested", "The listener acknowledged the test")
 	b.did(auth.RoleOperator, "listener.tune", "CarrierService")
 }
 
