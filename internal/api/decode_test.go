@@ -1,11 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -134,6 +136,9 @@ func agree(t *testing.T, body []byte) {
 			t.Errorf("%q nests too deeply and is read", body)
 		}
 		return
+	}
+	if plain == nil { // nor a member twice in another case
+		plain = passNames(jsontext.NewDecoder(bytes.NewBuffer(body)))
 	}
 	if (plain == nil) != (err == nil) {
 		t.Fatalf("decoding %q: %v, but plainly: %v", body, err, plain)
