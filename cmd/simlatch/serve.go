@@ -82,11 +82,13 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.Duration("carrier-delay", 0, "how long the simulated carrier takes")
 	own.Float64("carrier-refuse-rate", 0, "the `share` of devices that the simulated carrier refuses, always the same ones")
 	own.StringSlice("callback-allow", nil, "a private or loopback `network` that listeners may be in, such as 127.0.0.0/8 (repeatable)")
+	own.StringSlice("callback-ports", nil, "a `port` that listeners may have, such as 443 or 9001-9006, or reference for those of the reference (repeatable; default any)")
 	own.Duration("callback-interval", 5*time.Minute, "time between two attempts of a callback")
 	own.Duration("callback-timeout", 10*time.Second, "time a listener has to answer")
 	own.Int("callback-attempts", 4, "`number` of attempts of a callback in all")
 	own.Int("max-devices", server.DefaultMaxDevices, "the largest `number` of devices in a request")
 	own.Float64("rate-limit", 0, "`calls` a second that an application may make on all nodes together; 0 is no limit")
+	own.Float64("address-rate-limit", 0, "`calls` a second that may come from one address, or one IPv6 /64, on all nodes together; 0 is no limit; not behind a proxy, which is one address")
 	own.Int("max-calls", 2000, "`number` of calls worked on at once; an application may have half of them, and what is above is turned away")
 	own.Int64("max-bodies", 256<<20, "`bytes` of request bodies held at once; as above")
 	own.String("login-lock", string(auth.LockSlow), "after many failed logins: `slow` delays more and more, reference locks until 'simlatch user unlock', or 'application unlock' for a key")
@@ -130,7 +132,7 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 		Carrier: text("carrier"), CarrierDelay: span("carrier-delay"), CarrierRefuseRate: fraction("carrier-refuse-rate"),
 		Workers: number("workers"), ServeOnly: number("workers") == 0,
 		CallbackInterval: span("callback-interval"), CallbackTimeout: span("callback-timeout"), CallbackAttempts: number("callback-attempts"),
-		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), MaxCalls: number("max-calls"), MaxBodies: size("max-bodies"), LoginLock: auth.Lock(text("login-lock")),
+		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), AddressRateLimit: fraction("address-rate-limit"), MaxCalls: number("max-calls"), MaxBodies: size("max-bodies"), LoginLock: auth.Lock(text("login-lock")),
 		Upstream: upstreamOf(cmd), AlertURL: text("alert-url"), AlertSecret: text("alert-secret"),
 		Retention: span("retention"), AuditRetention: span("audit-retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
 	}
@@ -142,6 +144,10 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 			return o, usagef("--callback-allow %s: a network is written like 127.0.0.0/8 or ::1/128", n)
 		}
 		o.server.CallbackAllow = append(o.server.CallbackAllow, prefix)
+	}
+	ports, _ := f.GetStringSlice("callback-ports")
+	if o.server.CallbackPorts, err = server.ParseCallbackPorts(ports); err != nil {
+		return o, usagef("--callback-ports: %w", err)
 	}
 	if err := o.logLevel.UnmarshalText([]byte(text("log-level"))); err != nil {
 		return o, usagef("--log-level %s: a level is debug, info, warn or error", text("log-level"))

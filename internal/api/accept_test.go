@@ -90,7 +90,7 @@ func TestSpellings(t *testing.T) {
 		{"account without hyphen", "POST", assign, strings.Replace(plain, account, "000012345600001", 1), nil, license.Assign},
 		{"account null", "POST", assign, strings.Replace(plain, `"`+account+`"`, "null", 1), nil, license.Assign},
 		{"account empty", "POST", assign, strings.Replace(plain, account, "", 1), nil, license.Assign},
-		{"unknown members", "POST", assign, strings.Replace(plain, "{", `{"X":{"devices":[1,{}]},"SKUNumber":1,"groupName":null,`, 1), nil, license.Assign},
+		{"unknown members", "POST", assign, strings.Replace(plain, "{", `{"X":{"devices":[1,{}]},"SKU":1,"groupName":null,`, 1), nil, license.Assign},
 		{"escaped names", "POST", assign, strings.Replace(strings.Replace(plain, `"skuNumber"`, `"sku\u004eumber"`, 1), "SIMSec", `\u0053IMSec`, 1), nil, license.Assign},
 		{"spaces", "POST", assign, "\r\n\t " + plain + " \n", nil, license.Assign},
 		{"percent in the path", "POST", "/api/m2m/v1/devices/%6cicense/actions/assign", plain, nil, license.Assign},

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -32,6 +34,9 @@ const (
 
 // authenticate finds out who calls, and whether they may already.
 func (c *call) authenticate(ctx context.Context, need access) error {
+	if err := c.api.addresses.allow(network(c.address()), c.api.cfg.Clock.Now()); err != nil {
+		return err
+	}
 	if need == needClient {
 		return c.checkBasic()
 	}
@@ -156,6 +161,16 @@ func (c *call) address() string {
 	return host
 }
 
+// network is what counts as one address: of IPv6, what one customer has at least.
+func network(address string) string {
+	addr, err := netip.ParseAddr(address)
+	if err != nil || addr.Is4() || addr.Is4In6() {
+		return address
+	}
+	prefix, _ := addr.Prefix(64) // it has as many bits
+	return prefix.String()
+}
+
 // maxStorable is the longest text from a client that is stored as it is.
 const maxStorable = 255
 
@@ -171,13 +186,17 @@ func storable(s string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// limits holds back applications that call too often.
+// maxKept is how many callers limits keeps count of. Beyond that those who have
+// not called for a while are forgotten, and then all.
+const maxKept = 10_000
+
+// limits holds back applications, or addresses, that call too often.
 type limits struct {
 	perSecond float64 // on all nodes together; 0: no limit
 	nodes     func() int
 
 	mu    sync.Mutex
-	byApp map[string]*rate.Limiter // only known applications get here
+	byApp map[string]*rate.Limiter // or by address
 }
 
 func newLimits(perSecond float64, nodes func() int) *limits {
@@ -195,6 +214,7 @@ func (l *limits) allow(app string, now time.Time) error {
 	l.mu.Lock()
 	limiter := l.byApp[app]
 	if limiter == nil {
+		l.sweep(now)
 		limiter = rate.NewLimiter(share, burst)
 		l.byApp[app] = limiter
 	}
@@ -210,4 +230,15 @@ func (l *limits) allow(app string, now time.Time) error {
 	}
 	r.CancelAt(now) // a refused call uses nothing up
 	return errTooManyCalls(wait)
+}
+
+// sweep makes room for one more.
+func (l *limits) sweep(now time.Time) {
+	if len(l.byApp) < maxKept {
+		return
+	}
+	maps.DeleteFunc(l.byApp, func(_ string, r *rate.Limiter) bool { return r.TokensAt(now) >= float64(r.Burst()) })
+	if len(l.byApp) >= maxKept {
+		clear(l.byApp)
+	}
 }

@@ -87,17 +87,20 @@ type Config struct {
 	// RateLimit is how many calls a second each application may make on all
 	// nodes together; 0: as many as it likes.
 	RateLimit float64
+	// AddressRateLimit is the same for each address that calls are from, before
+	// anything of them is looked at; 0: no limit.
+	AddressRateLimit float64
 	// MaxCalls is how many calls are worked on at once, and MaxBodies how many
 	// bytes of bodies they may hold; what is above is turned away with 503, and an
 	// application that has half of either with 429. 0: 2,000 and 256 MiB.
 	MaxCalls  int
 	MaxBodies int64
-	// Nodes counts the live nodes, among which RateLimit is shared; nil: one.
+	// Nodes counts the live nodes, among which the limits of rate are shared; nil: one.
 	Nodes func() int
 
-	// CheckURLHost refuses a listener's host; the error's text is shown to the
-	// client, so it says what an operator could do about it. nil: any host.
-	CheckURLHost func(ctx context.Context, host string) error
+	// CheckURLHost refuses a listener's host and port; the error's text is shown to
+	// the client, so it says what an operator could do about it. nil: any host.
+	CheckURLHost func(ctx context.Context, host string, port uint16) error
 
 	// CarrierName is the carrier that accounts and device lists name; empty:
 	// "Verizon Wireless", which clients of the reference look for.
@@ -108,7 +111,8 @@ type Config struct {
 type API struct {
 	cfg       Config
 	metrics   metrics
-	limits    *limits
+	limits    *limits // of applications
+	addresses *limits // of addresses
 	admission *admission
 	router    *router
 }
@@ -123,11 +127,12 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("api: Config.Licenses, Inventory and Listeners are needed")
 	case cfg.Work == nil:
 		return nil, errors.New("api: Config.Work is missing")
-	case cfg.RateLimit < 0 || cfg.MaxDevices < 0 || cfg.MaxCalls < 0 || cfg.MaxBodies < 0:
+	case cfg.RateLimit < 0 || cfg.AddressRateLimit < 0 || cfg.MaxDevices < 0 || cfg.MaxCalls < 0 || cfg.MaxBodies < 0:
 		return nil, errors.New("api: limits cannot be negative")
 	}
 	a := &API{cfg: cfg.withDefaults()}
 	a.limits = newLimits(a.cfg.RateLimit, a.cfg.Nodes)
+	a.addresses = newLimits(a.cfg.AddressRateLimit, a.cfg.Nodes)
 	a.admission = newAdmission(a.cfg.MaxCalls, a.cfg.MaxBodies)
 	var err error
 	if a.metrics, err = newMetrics(a.cfg.Metrics, a.admission); err != nil {

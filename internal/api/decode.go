@@ -30,6 +30,9 @@ func decodeJSON[T any](body []byte) (T, error) {
 	if err := json.Unmarshal(body, &v); err != nil {
 		return v, unreadable(err)
 	}
+	if err := passNames(jsontext.NewDecoder(bytes.NewBuffer(body))); err != nil {
+		return v, said(err)
+	}
 	return v, nil
 }
 
@@ -145,13 +148,18 @@ func decodeLicense(body []byte) (*m2m.LicenseRequest, error) {
 		err = d.end()
 	}
 	if err != nil {
-		var said *wireError
-		if errors.As(err, &said) {
-			return nil, err
-		}
-		return nil, unreadable(err)
+		return nil, said(err)
 	}
 	return req, nil
+}
+
+// said is an error that says what is wrong with a body.
+func said(err error) error {
+	var known *wireError
+	if errors.As(err, &known) {
+		return err
+	}
+	return unreadable(err)
 }
 
 // licenseDecoder reads a license request off a token stream.
@@ -168,10 +176,14 @@ func (d *licenseDecoder) object(member func(name string) error) error {
 	if null, err := d.open('{', "an object"); null || err != nil {
 		return err
 	}
+	var seen names
 	for d.dec.PeekKind() != '}' {
 		name, err := d.str()
 		if err != nil {
 			return err
+		}
+		if seen.twice(name) {
+			return errTwice(d.dec)
 		}
 		if err := member(name); err != nil {
 			return err
@@ -299,21 +311,7 @@ func (d *licenseDecoder) deviceID(id *m2m.DeviceID) error {
 }
 
 // skip reads an unknown value. Only there can a body nest deeply.
-func (d *licenseDecoder) skip() error {
-	at := d.dec.StackDepth()
-	for {
-		if _, err := d.dec.ReadToken(); err != nil {
-			return err
-		}
-		depth := d.dec.StackDepth()
-		if depth > maxDepth {
-			return errUnreadable(fmt.Sprintf("more than %d levels of nesting at byte %d", maxDepth, d.dec.InputOffset()))
-		}
-		if depth == at {
-			return nil
-		}
-	}
-}
+func (d *licenseDecoder) skip() error { return passNames(d.dec) }
 
 // end checks that nothing follows.
 func (d *licenseDecoder) end() error {

@@ -1,11 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -31,7 +33,13 @@ func unreadableBodies() map[string]string {
 		`{"devices":[{},{"ipAddress":false}]}`: `expected a string at "/devices/1/ipAddress"`,
 		`{"devices":[1]}`:                      `expected an object at "/devices/0"`,
 		`{"skuNumber":"a","skuNumber":"b"}`:    `duplicate member at "/skuNumber"`,
-		`{"a":1,"\u0061":2}`:                   `duplicate member at "/a"`,
+		`{"skuNumber":"a","SKUNumber":"b"}`:    `duplicate member but for its case at "/SKUNumber"`,
+		`{"Devices":[],"devices":[]}`:          "duplicate member but for its case",
+		`{"devices":[{"deviceIds":[{"id":"1","kind":"imei","ID":"2"}]}]}`:            "duplicate member but for its case",
+		`{"devices":[{"deviceIds":[{"id":"1","kind":"imei","\u212aind":"iccid"}]}]}`: "duplicate member but for its case",
+		`{"x":[{"a":1,"A":2}]}`: "duplicate member but for its case",
+		`{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"skuNumber":"a","skunumber":"b"}`: "duplicate member but for its case",
+		`{"a":1,"\u0061":2}`: `duplicate member at "/a"`,
 		`{"devices":[{"deviceIds":[{"id":"1","id":"2"}]}]}`: `duplicate member at "/devices/0/deviceIds/0/id"`,
 		`{"x":{"a":1,"a":2}}`:                               "duplicate member",
 		"{\"skuNumber\":\"\xff\"}":                          "UTF-8",
@@ -128,6 +136,9 @@ func agree(t *testing.T, body []byte) {
 			t.Errorf("%q nests too deeply and is read", body)
 		}
 		return
+	}
+	if plain == nil { // nor a member twice in another case
+		plain = passNames(jsontext.NewDecoder(bytes.NewBuffer(body)))
 	}
 	if (plain == nil) != (err == nil) {
 		t.Fatalf("decoding %q: %v, but plainly: %v", body, err, plain)

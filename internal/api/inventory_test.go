@@ -51,7 +51,7 @@ func TestListeners(t *testing.T) {
 
 func TestListenerRefusals(t *testing.T) {
 	h := newHarness(t, func(c *Config) {
-		c.CheckURLHost = func(_ context.Context, host string) error {
+		c.CheckURLHost = func(_ context.Context, host string, _ uint16) error {
 			if host == "10.0.0.1" || host == "::1" {
 				return errors.New("the address is private; the operator can allow it with --callback-allow 10.0.0.0/8")
 			}

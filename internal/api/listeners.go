@@ -105,9 +105,9 @@ func (a *API) checkListener(ctx context.Context, in m2m.ListenerRequest) error {
 	if !slices.Contains(services(), in.Name) {
 		return &license.InputError{Field: license.FieldService, Value: in.Name, Reason: "there is no such service"}
 	}
-	host, reason := checkURL(in.URL)
+	host, port, reason := checkURL(in.URL)
 	if reason == "" && a.cfg.CheckURLHost != nil {
-		if err := a.cfg.CheckURLHost(ctx, host); err != nil {
+		if err := a.cfg.CheckURLHost(ctx, host, port); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -128,31 +128,35 @@ func (a *API) checkListener(ctx context.Context, in m2m.ListenerRequest) error {
 	return nil
 }
 
-// checkURL looks at the form of a listener's URL: its host, or the reason why it
-// is refused.
-func checkURL(s string) (host, reason string) {
+// checkURL looks at the form of a listener's URL: its host and port, or the reason
+// why it is refused.
+func checkURL(s string) (host string, port uint16, reason string) {
 	if s == "" {
-		return "", "it is required"
+		return "", 0, "it is required"
 	}
 	if utf8.RuneCountInString(s) > maxURL {
-		return "", "it has more than " + strconv.Itoa(maxURL) + " characters"
+		return "", 0, "it has more than " + strconv.Itoa(maxURL) + " characters"
 	}
 	u, err := url.Parse(s)
 	if err != nil || strings.ContainsFunc(s, unicode.IsSpace) {
-		return "", "it cannot be read"
+		return "", 0, "it cannot be read"
 	}
-	port, portErr := strconv.ParseUint(u.Port(), 10, 16)
+	text := u.Port()
+	if text == "" {
+		text = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	number, portErr := strconv.ParseUint(text, 10, 16)
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return "", "it must begin with http:// or https://"
+		return "", 0, "it must begin with http:// or https://"
 	case u.User != nil:
-		return "", "it may not hold a user name or password"
+		return "", 0, "it may not hold a user name or password"
 	case strings.Contains(s, "#"):
-		return "", "it may not have a fragment"
+		return "", 0, "it may not have a fragment"
 	case u.Hostname() == "":
-		return "", "it has no host"
-	case u.Port() != "" && (portErr != nil || port == 0):
-		return "", "its port is not between 1 and 65535"
+		return "", 0, "it has no host"
+	case portErr != nil || number == 0:
+		return "", 0, "its port is not between 1 and 65535"
 	}
-	return u.Hostname(), ""
+	return u.Hostname(), uint16(number), ""
 }

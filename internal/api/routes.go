@@ -71,6 +71,24 @@ func tokenRoutes(a *API) []route {
 	}
 }
 
+// Route is a method and a path, with its parameters in braces.
+type Route struct{ Method, Path string }
+
+// Routes lists every route there is, under each of its prefixes, for tests that
+// must forget none.
+func (a *API) Routes() (list []Route) {
+	add := func(f family, routes []route) {
+		for _, r := range routes {
+			for _, prefix := range f.prefixes {
+				list = append(list, Route{r.method, prefix + r.path})
+			}
+		}
+	}
+	add(licenseFamily(), licenseRoutes(a))
+	add(tokenFamily(), tokenRoutes(a))
+	return list
+}
+
 // refuse is the work of a path that is known only for its error.
 func refuse(err error) func(*call) (any, error) {
 	return func(*call) (any, error) { return nil, err }

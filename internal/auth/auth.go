@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
@@ -182,6 +183,8 @@ type Authority struct {
 	opened    memory[Session]        // by session hash
 	operators memory[OperatorRecord] // by token hash
 	hashing   chan struct{}          // bounds the memory and the processors that password checks take
+	waiting   atomic.Int64           // for their turn to hash
+	check     func(stored string, p Secret) bool
 }
 
 // New makes an Authority.
@@ -195,7 +198,7 @@ func New(cfg Config) *Authority {
 	if cfg.SessionIdle == 0 {
 		cfg.SessionIdle = 20 * time.Minute
 	}
-	return &Authority{cfg: cfg, hashing: make(chan struct{}, 2)}
+	return &Authority{cfg: cfg, hashing: make(chan struct{}, maxHashing), check: CheckPassword}
 }
 
 // Token is a bearer token with the time it has left.

@@ -84,15 +84,19 @@ func (a *Authority) checkPassword(ctx context.Context, name string, password Sec
 // guarded checks a password against what find finds, and keeps count of failures
 // under key. What is not valid costs the same work and fails the same.
 func (a *Authority) guarded(ctx context.Context, key string, password Secret, from string, find func() (hash string, valid bool, err error)) error {
-	if err := a.slowed(ctx, key, from, ErrPassword); err != nil {
-		return err
+	var slowed *SlowedError
+	if err := a.slowed(ctx, key, from, ErrPassword); errors.As(err, &slowed) {
+		return err // which says that it was not checked, whoever has the name
 	}
 	if err := a.enter(ctx); err != nil {
 		return err
 	}
 	defer a.leave()
-	// Again: many tries may have waited for their turn together.
+	// Here, since many tries may have waited for their turn together.
 	if err := a.slowed(ctx, key, from, ErrPassword); err != nil {
+		if errors.Is(err, ErrPassword) && !errors.As(err, &slowed) {
+			a.check(nobody, password) // a locked name takes the time of a wrong password
+		}
 		return err
 	}
 	stored, valid, err := find()
@@ -102,7 +106,7 @@ func (a *Authority) guarded(ctx context.Context, key string, password Secret, fr
 	if err != nil || stored == "" {
 		stored, valid = nobody, false
 	}
-	if ok := CheckPassword(stored, password); !ok || !valid {
+	if ok := a.check(stored, password); !ok || !valid {
 		return a.failed(ctx, key, from, ErrPassword)
 	}
 	return a.succeeded(ctx, key, from)
@@ -116,7 +120,19 @@ func (a *Authority) hash(ctx context.Context, p Secret) (string, error) {
 	return HashPassword(p), nil
 }
 
+// maxHashing is how many passwords are checked at once, of 19 MiB each, and
+// maxWaiting how many more may wait for that.
+const (
+	maxHashing = 2
+	maxWaiting = 64
+)
+
+// enter waits for a turn to hash. Calls that need none are never held up by it.
 func (a *Authority) enter(ctx context.Context) error {
+	defer a.waiting.Add(-1)
+	if a.waiting.Add(1) > maxWaiting {
+		return &license.UnavailableError{Err: errors.New("too many passwords wait to be checked"), After: time.Second}
+	}
 	select {
 	case a.hashing <- struct{}{}:
 		return nil

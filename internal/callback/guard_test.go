@@ -57,7 +57,7 @@ func TestGuard(t *testing.T) {
 	for _, tt := range tests {
 		for i, g := range guards {
 			want := []bool{tt.bare, tt.narrow, tt.widest}[i]
-			hostErr := g.guard.CheckHost(t.Context(), tt.addr)
+			hostErr := g.guard.CheckHost(t.Context(), tt.addr, 443)
 			dialErr := g.guard.Control("tcp4", netip.AddrPortFrom(netip.MustParseAddr(tt.addr), 80).String(), nil)
 			if (hostErr == nil) != want || (dialErr == nil) != want {
 				t.Errorf("%s with %s allowed: CheckHost %v, Control %v, want passing: %v", tt.addr, g.name, hostErr, dialErr, want)
@@ -78,12 +78,12 @@ func TestGuardNamesTheFlag(t *testing.T) {
 		"192.168.1.7": "--callback-allow 192.168.1.7/32",
 		"[::1]":       "--callback-allow ::1/128",
 	} {
-		err := NewGuard(nil).CheckHost(t.Context(), host)
+		err := NewGuard(nil).CheckHost(t.Context(), host, 443)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("CheckHost(%q) = %v, want it to name %s", host, err, want)
 		}
 	}
-	err := NewGuard(nil).CheckHost(t.Context(), "169.254.169.254")
+	err := NewGuard(nil).CheckHost(t.Context(), "169.254.169.254", 443)
 	if err == nil || strings.Contains(err.Error(), "--callback-allow") {
 		t.Errorf("CheckHost(169.254.169.254) = %v, want an error that names no flag", err)
 	}
@@ -106,7 +106,7 @@ func TestGuardNames(t *testing.T) {
 	for host, want := range map[string]bool{
 		"public.example": true, "inside.example": false, "both.example": true, "rebound.example": false, "unknown.example": true,
 	} {
-		err := g.CheckHost(t.Context(), host)
+		err := g.CheckHost(t.Context(), host, 443)
 		if (err == nil) != want {
 			t.Errorf("CheckHost(%q) = %v, want passing: %v", host, err, want)
 		}

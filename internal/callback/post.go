@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -32,10 +31,9 @@ var errTimeout = errors.New("no answer in time")
 // newTransport makes the connections that all listeners share. RoundTrip is
 // called on it directly, so nothing follows redirects or keeps cookies.
 func newTransport(cfg Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: cfg.Guard.Control}
 	return &http.Transport{
 		Proxy:                  nil, // a proxy would dial what the guard refuses
-		DialContext:            dialer.DialContext,
+		DialContext:            cfg.Guard.DialContext,
 		TLSClientConfig:        &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(1024)},
 		TLSHandshakeTimeout:    30 * time.Second,
 		ForceAttemptHTTP2:      true,

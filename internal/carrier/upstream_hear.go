@@ -1,8 +1,10 @@
 package carrier
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -22,12 +24,41 @@ func (u *Upstream) Handler() http.Handler {
 			http.NotFound(w, r)
 			return
 		}
+		if !oneMeaning(w, r) {
+			return
+		}
 		// Who does not know the password of an account does not learn whether there
 		// is one.
 		m2m.CallbackHandler(func(ctx context.Context, m *m2m.CallbackMessage) error {
 			return u.hear(ctx, account, m)
 		}, m2m.WithCredentials(callbackUser, u.password(account))).ServeHTTP(w, r)
 	})
+}
+
+// maxCallback is the largest callback that is looked at.
+const maxCallback = 1 << 20
+
+// oneMeaning refuses a callback whose JSON says two things, which package m2m,
+// made of the standard library alone, would not see.
+func oneMeaning(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method != http.MethodPost {
+		return true
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCallback))
+	var large *http.MaxBytesError
+	var m m2m.CallbackMessage
+	switch {
+	case errors.As(err, &large):
+		refuse(w, &problem{Status: http.StatusRequestEntityTooLarge, Detail: "the message is too large"})
+	case err != nil:
+		refuse(w, &problem{Status: http.StatusBadRequest, Detail: "the body ends before its end"})
+	case unmarshalOnce(body, &m) != nil:
+		refuse(w, &problem{Status: http.StatusBadRequest, Detail: "the message is not a callback in JSON, or says two things"})
+	default:
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return true
+	}
+	return false
 }
 
 // heardWord is a word that waits to be written down.

@@ -3,6 +3,7 @@ package carrier
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -85,13 +86,30 @@ func encodeCall(tasks []license.Task) ([]byte, error) {
 // member or bytes that are no UTF-8 means nothing. Unknown members are ignored.
 func decodeOutcomes(body []byte) ([]outcomeMessage, error) {
 	var m outcomesMessage
-	if err := json.Unmarshal(body, &m); err != nil {
+	if err := unmarshalOnce(body, &m); err != nil {
 		return nil, err
 	}
 	if m.Outcomes == nil {
 		return nil, errors.New(`it has no member "outcomes"`)
 	}
 	return *m.Outcomes, nil
+}
+
+// errTwice says that a body would mean something else to a reader that does not
+// mind the case of names.
+var errTwice = errors.New("a member is there by another case of its name")
+
+// unmarshalOnce decodes a body strictly, if it has one meaning: what readers that
+// mind the case of names read is what others do.
+func unmarshalOnce[T any](body []byte, into *T) error {
+	if err := json.Unmarshal(body, into); err != nil {
+		return err
+	}
+	var folded T
+	if err := json.Unmarshal(body, &folded, json.MatchCaseInsensitiveNames(true)); err != nil || !reflect.DeepEqual(*into, folded) {
+		return errTwice
+	}
+	return nil
 }
 
 // verdictOf reads an outcome's word.

@@ -185,6 +185,9 @@ func (c *call) readBody() error {
 	if c.r.Body == nil || c.r.Body == http.NoBody {
 		return nil
 	}
+	if strings.Join(c.r.Header.Values("Content-Encoding"), "") != "" {
+		return problemf(errMediaType, "a body is sent as it is: Content-Encoding is not supported")
+	}
 	most, timeout := int64(maxBody), bodyTimeout
 	if c.route.path == importPath {
 		most, timeout = maxUpload, uploadTimeout

@@ -36,6 +36,21 @@ func (a *API) routes() []route {
 	return slices.Concat(a.accessRoutes(), a.workRoutes())
 }
 
+// Route is a method and a path, with its parameters in braces, and the role that
+// it takes.
+type Route struct {
+	Method, Path string
+	Need         auth.Role
+}
+
+// Routes lists every route there is, for tests that must forget none.
+func (a *API) Routes() (list []Route) {
+	for _, r := range a.routes() {
+		list = append(list, Route{r.method, client.Prefix + r.path, r.need})
+	}
+	return list
+}
+
 // accessRoutes are about who may do what.
 func (a *API) accessRoutes() []route {
 	const account = "/accounts/{account}"

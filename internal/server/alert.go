@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/simlatch/simlatch/internal/callback"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/store"
 )
@@ -47,6 +48,7 @@ func newAlerter(c *core) (*alerter, error) {
 		store: c.store, clock: c.cfg.Clock, log: c.log, url: c.cfg.AlertURL,
 		client: &http.Client{
 			Timeout:       alertTimeout,
+			Transport:     alertTransport(),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		low: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -74,6 +76,15 @@ func newAlerter(c *core) (*alerter, error) {
 		return nil, fmt.Errorf("--alert-secret: %w", err)
 	}
 	return a, nil
+}
+
+// alertTransport makes the connections for messages. Their URL is the operator's
+// own, so it may be anywhere, through a proxy too, but for where nothing is ever
+// sent: a name that somebody else controls may come to point there.
+func alertTransport() http.RoundTripper {
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is documented to be one
+	t.DialContext = callback.NewOwnGuard().DialContext
+	return t
 }
 
 // run counts low pools and sends messages until ctx ends. What it could not send

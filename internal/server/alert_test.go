@@ -90,3 +90,22 @@ func TestCheckAlerts(t *testing.T) {
 		}
 	}
 }
+
+// TestAlertsGoNowhereForbidden: the URL is the operator's own, so it may be private,
+// but never a metadata service.
+func TestAlertsGoNowhereForbidden(t *testing.T) {
+	client := &http.Client{Transport: alertTransport(), Timeout: patience}
+	for _, host := range []string{"169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "0xa9fea9fe"} {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+host+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(q)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "never sent to") && !strings.Contains(err.Error(), "looks like an address") {
+			t.Errorf("%s: %v, want a refusal", host, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -47,7 +48,7 @@ func writeOurs(w io.Writer, b []byte) (int, error) {
 func writeMalformed(w io.Writer, status int) error {
 	status, body := api.Malformed(status)
 	_, err := fmt.Fprintf(w, "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=UTF-8\r\n"+
-		"Content-Length: %d\r\nConnection: close\r\n\r\n%s", status, http.StatusText(status), len(body), body)
+		"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", status, http.StatusText(status), len(body), body)
 	return err
 }
 
@@ -99,9 +100,30 @@ func limitHeaders(next http.Handler) http.Handler {
 			return
 		}
 		status, body := api.Malformed(http.StatusRequestHeaderFieldsTooLarge)
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(status)
 		_, _ = w.Write(body) // whoever sent that need not wait for it
+	})
+}
+
+// withSecurityHeaders sets what tells browsers to make nothing of an answer but
+// what it says. A handler that serves pages sets its own in their place.
+func withSecurityHeaders(next http.Handler, secure bool) http.Handler {
+	// Set as they are: the slices are shared, and nobody appends to them.
+	headers := map[string][]string{
+		"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
+		"Referrer-Policy":         {"no-referrer"},
+		"X-Content-Type-Options":  {"nosniff"},
+		"X-Frame-Options":         {"DENY"},
+	}
+	if secure {
+		headers["Strict-Transport-Security"] = []string{"max-age=31536000"}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		maps.Copy(w.Header(), headers)
+		next.ServeHTTP(w, r)
 	})
 }

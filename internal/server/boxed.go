@@ -59,11 +59,11 @@ func (c Config) boxedAPI(a api.Config) api.Config {
 	}
 	a.Lease = boxLease
 	check := a.CheckURLHost
-	a.CheckURLHost = func(ctx context.Context, host string) error {
+	a.CheckURLHost = func(ctx context.Context, host string, port uint16) error {
 		if strings.EqualFold(host, sandbox.InboxHost) {
 			return nil
 		}
-		return check(ctx, host)
+		return check(ctx, host, port)
 	}
 	return a
 }

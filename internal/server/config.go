@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/simlatch/simlatch/internal/auth"
+	"github.com/simlatch/simlatch/internal/callback"
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/internal/provision"
 	"github.com/simlatch/simlatch/internal/sandbox"
@@ -81,6 +82,8 @@ type Config struct {
 	// CallbackAllow are the private and loopback networks that listeners may
 	// be in.
 	CallbackAllow []netip.Prefix
+	// CallbackPorts are the ports that callbacks go to; none means any.
+	CallbackPorts []callback.Ports
 	// CallbackInterval, CallbackTimeout and CallbackAttempts are the schedule
 	// of callbacks; zero means 5 minutes, 10 seconds, and 4 in all.
 	CallbackInterval time.Duration
@@ -93,6 +96,9 @@ type Config struct {
 	// RateLimit is how many calls a second an application may make; 0 is no
 	// limit. The nodes of a cluster share it.
 	RateLimit float64
+	// AddressRateLimit is how many calls of the compatible API a second may come from
+	// one address; 0 is no limit. The nodes of a cluster share it.
+	AddressRateLimit float64
 	// MaxCalls is how many calls of the compatible API are worked on at once, and
 	// MaxBodies how many bytes of bodies they may hold; 0 means as package api
 	// chooses. What is above is turned away.
@@ -136,6 +142,18 @@ type Config struct {
 	// listenerConns is how many callbacks a listener gets at once, in a sandbox.
 	listenerConns int
 	bodyTimeout   time.Duration // as in api.Config; tests have a short one
+}
+
+// ParseCallbackPorts reads the ports of --callback-ports.
+func ParseCallbackPorts(list []string) (ports []callback.Ports, err error) {
+	for _, s := range list {
+		p, err := callback.ParsePorts(s)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, p...)
+	}
+	return ports, nil
 }
 
 // Check says what is wrong with the configuration by itself, whatever the
@@ -201,6 +219,8 @@ func (c Config) checkNumbers() error {
 		return fmt.Errorf("--max-bodies %d: a size cannot be negative", c.MaxBodies)
 	case !(c.RateLimit >= 0):
 		return fmt.Errorf("--rate-limit %v: a rate cannot be negative", c.RateLimit)
+	case !(c.AddressRateLimit >= 0):
+		return fmt.Errorf("--address-rate-limit %v: a rate cannot be negative", c.AddressRateLimit)
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key go together: give both or neither")
 	case c.LoginLock != "" && c.LoginLock != auth.LockSlow && c.LoginLock != auth.LockReference:

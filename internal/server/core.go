@@ -137,7 +137,7 @@ func (c *core) wire() error {
 		Lock:        c.cfg.LoginLock,
 	})
 	tracer := tracing.New(c.cfg.Traces)
-	guard := callback.NewGuard(c.cfg.CallbackAllow)
+	guard := callback.NewGuard(c.cfg.CallbackAllow, c.cfg.CallbackPorts...)
 	var err error
 	c.sender, err = callback.New(c.cfg.boxedSender(callback.Config{
 		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
@@ -163,7 +163,7 @@ func (c *core) wire() error {
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
-		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, BodyTimeout: c.cfg.bodyTimeout,
+		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, AddressRateLimit: c.cfg.AddressRateLimit, BodyTimeout: c.cfg.bodyTimeout,
 		MaxCalls: c.cfg.MaxCalls, MaxBodies: c.cfg.MaxBodies,
 		Nodes:        func() int { return int(c.nodes.Load()) },
 		CheckURLHost: guard.CheckHost,

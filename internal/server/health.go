@@ -31,13 +31,7 @@ func newRegistry() *prometheus.Registry {
 // what those who run it ask. The APIs must see paths as they were sent, so no
 // ServeMux stands before them.
 func (s *core) handler() http.Handler {
-	own := map[string]http.Handler{
-		"/metrics": promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{Registry: s.metrics}),
-		"/healthz": http.HandlerFunc(s.healthz),
-		"/readyz":  http.HandlerFunc(s.readyz),
-		"/version": http.HandlerFunc(s.showVersion),
-	}
-	rest := s.api.Handler()
+	own, rest := s.own(), s.api.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := own[r.URL.Path]
 		switch {
@@ -56,6 +50,16 @@ func (s *core) handler() http.Handler {
 			h.ServeHTTP(w, r)
 		}
 	})
+}
+
+// own is what anybody who reaches the address may ask.
+func (s *core) own() map[string]http.Handler {
+	return map[string]http.Handler{
+		"/metrics": promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{Registry: s.metrics}),
+		"/healthz": http.HandlerFunc(s.healthz),
+		"/readyz":  http.HandlerFunc(s.readyz),
+		"/version": http.HandlerFunc(s.showVersion),
+	}
 }
 
 // healthz says that the process lives.

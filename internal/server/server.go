@@ -76,7 +76,7 @@ const headerTimeout = 5 * time.Second
 // by itself, since it has an answer for slow ones.
 func newHTTP(handler http.Handler, secure *tls.Config, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           limitHeaders(handler),
+		Handler:           limitHeaders(withSecurityHeaders(handler, secure != nil)),
 		TLSConfig:         secure,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      2 * time.Minute, // from the head of the request to the end of the answer
