@@ -133,7 +133,7 @@ func states() []choice {
 
 // request shows one request: how far it is, its course, and its devices.
 func (c *Console) request(v *visit) error {
-	tasks := listing[client.Task]{caption: "Devices", path: v.requestPath() + "/tasks", filters: []string{"state"}, columns: taskColumns()}
+	tasks := listing[client.Task]{caption: "Devices", path: v.requestPath() + "/tasks", filters: []string{"state", "outcome"}, columns: taskColumns()}
 	if v.wantsCSV("Devices") {
 		return sendCSV(v, tasks)
 	}
