@@ -131,7 +131,3 @@ func (c *Console) setState(v *visit) error {
 	}
 	return v.done(simHref(account, iccid), "The SIM is %s.", v.value("state"))
 }
-
-// iccidLike is what may be an ICCID in a text. A shorter or longer number is not
-// passed over: it is what the API then refuses by name.
-var iccidLike = regexp.MustCompile(`\b[0-9]{17,22}[Ff]?\b`)
