@@ -54,10 +54,7 @@ func (c *Console) plan(v *visit) error {
 	var planned client.Planned
 	q := question{method: http.MethodPost, path: join("/accounts/", account, "/plan"), body: in}
 	if _, err := v.ask(v.r.Context(), q, &planned); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.assignForm(v)
+		return v.again(err, c.assignForm)
 	}
 	g := newGrid("SIMs", []column[client.PlannedDevice]{
 		{"ICCID", func(d client.PlannedDevice) cell { return id(d.ICCID, simHref(account, d.ICCID)) }},
@@ -78,10 +75,7 @@ func (c *Console) assign(v *visit) error {
 	var made client.Request
 	q := question{method: http.MethodPost, path: join("/accounts/", account, "/requests"), body: in, key: v.value("key")}
 	if _, err := v.ask(v.r.Context(), q, &made); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.assignForm(v)
+		return v.again(err, c.assignForm)
 	}
 	return v.done(requestHref(made.Account, made.ID), "The request is accepted: %s SIMs.", count(made.Devices))
 }

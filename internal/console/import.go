@@ -118,10 +118,7 @@ func (c *Console) upload(v *visit) error {
 	}
 	_, err = v.ask(v.r.Context(), u.question(true), &u.checked)
 	if err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.importForm(v)
+		return v.again(err, c.importForm)
 	}
 	if !c.imports.add(u) {
 		v.status = http.StatusServiceUnavailable

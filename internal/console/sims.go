@@ -124,10 +124,7 @@ func (c *Console) setState(v *visit) error {
 		match: v.value("match"),
 	}
 	if _, err := v.ask(v.r.Context(), q, nil); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.sim(v)
+		return v.again(err, c.sim)
 	}
 	return v.done(simHref(account, iccid), "The SIM is %s.", v.value("state"))
 }
