@@ -40,6 +40,7 @@ func commands() []*cobra.Command {
 		newSandboxCommand(),
 		newMigrateCommand(),
 		newVerifyCommand(),
+		newBackupCommand(),
 		newConfigCommand(),
 		newVersionCommand(),
 		newCompletionCommand(),

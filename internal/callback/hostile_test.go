@@ -34,7 +34,7 @@ func hostiles() []hostile {
 				return
 			}
 			for _, err := io.WriteString(conn, "x"); err == nil; _, err = io.WriteString(conn, "x") {
-				time.Sleep(time.Second) // of the bubble's time
+				<-time.After(time.Second) // of the bubble's time
 			}
 		}
 	}
@@ -56,7 +56,7 @@ func hostiles() []hostile {
 		{"has 10,000 headers", say(ok + strings.Repeat("X-Header: of some length\r\n", 10_000) + "\r\n"), license.Exhausted, 4},
 		{"says 100 for ever", func(conn net.Conn) {
 			for _, err := io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n"); err == nil; _, err = io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n") {
-				time.Sleep(100 * time.Millisecond)
+				<-time.After(100 * time.Millisecond)
 			}
 		}, license.Exhausted, 4},
 		{"promises more than it sends", say(ok + "Content-Length: 1000\r\n\r\nshort"), license.Delivered, 1},

@@ -67,6 +67,22 @@ func (s *Store) Snapshot(ctx context.Context, path string) error {
 	return s.failed("copying the database", err)
 }
 
+// Intact checks the structure of a SQLite database; PostgreSQL checks its pages by
+// itself.
+func (s *Store) Intact(ctx context.Context) error {
+	if s.group == nil {
+		return nil
+	}
+	var said string
+	if err := s.slow.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&said); err != nil {
+		return s.failed("checking the database's structure", err)
+	}
+	if said != "ok" {
+		return fmt.Errorf("the database is damaged: %s", said)
+	}
+	return nil
+}
+
 // pour is Snapshot of a database in memory, out of which VACUUM leads nowhere but
 // to another in memory.
 func (s *Store) pour(ctx context.Context, path string) (err error) {
