@@ -276,3 +276,11 @@ func median(list []float64) float64 {
 	list = slices.Sorted(slices.Values(list))
 	return list[len(list)/2]
 }
+
+// missed says that a figure is above what it should be at most.
+func missed(have, most float64) string {
+	if have <= most {
+		return ""
+	}
+	return fmt.Sprintf(" (missed: at most %g)", most)
+}
