@@ -356,3 +356,50 @@ func TestTwice(t *testing.T) {
 		t.Errorf("purchased %d, want %d", got, before+5)
 	}
 }
+
+// TestNobody tries every page and form with what is no session: nothing, what was
+// never one, one that was signed out, an operator's token and a client's. All are sent
+// to sign in, and learn nothing: not even whether what they name exists.
+func TestNobody(t *testing.T) {
+	s := sharedScene(t)
+	over := signedIn(t, auth.RoleAdmin)
+	jar := over.http.Jar
+	at, err := url.Parse(s.url + "/console/")
+	must(t, err)
+	ended := jar.Cookies(at)[0].Value
+	over.post("/sign-out", url.Values{})
+	token := auth.NewOperatorToken()
+	must(t, s.store.AddOperator(t.Context(), auth.OperatorRecord{
+		Operator: auth.Operator{Name: "program", Role: auth.RoleAdmin}, TokenHash: auth.HashSecret(token),
+	}, s.clock.Now()))
+	bearer, err := s.client.Token(t.Context())
+	must(t, err)
+	nobody, cells := signedIn(t, ""), 0
+	for name, headers := range map[string][]string{
+		"nothing": nil, "no session": {"Cookie", "simlatch_console=x"}, "a session that ended": {"Cookie", "simlatch_console=" + ended},
+		"an operator's token":  {"Cookie", "simlatch_console=" + string(token)},
+		"the same, as a token": {"Authorization", "Bearer " + string(token)},
+		"a client's token":     {"Cookie", "simlatch_console=" + bearer, "Authorization", "Bearer " + bearer},
+	} {
+		for pattern := range console.Pages() {
+			for _, path := range []string{somewhere(pattern), strings.ReplaceAll(somewhere(pattern), fleet, "0000000000-99999")} {
+				cells++
+				status, header, body := nobody.send("GET", path, nil, headers...)
+				if status != http.StatusSeeOther || !strings.HasPrefix(header.Get("Location"), "/console/sign-in") || strings.Contains(body, metered) {
+					t.Errorf("%s, GET %s: %d %s", name, path, status, header.Get("Location"))
+				}
+			}
+		}
+		for pattern := range console.Forms() {
+			cells++
+			if status, header, _ := nobody.send("POST", somewhere(pattern), url.Values{"name": {"x"}}, headers...); status != http.StatusSeeOther || header.Get("Location") != "/console/sign-in" {
+				t.Errorf("%s, POST %s: %d", name, pattern, status)
+			}
+		}
+		cells++
+		if status, _, _ := nobody.send("GET", "/events", nil, headers...); status != http.StatusUnauthorized {
+			t.Errorf("%s, events: %d", name, status)
+		}
+	}
+	t.Logf("%d cells tried and refused", cells)
+}
