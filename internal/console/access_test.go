@@ -215,26 +215,29 @@ func somewhere(pattern string) string {
 		"{iccid}", iccid(1, 1), "{service}", "CarrierService", "{id}", "x", "{name}", "billing", "{action}", "rotate", "{$}", "").Replace(pattern)
 }
 
+// everything is what forms change, as text.
+func everything(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for _, account := range []license.AccountName{fleet, metered} {
+		for _, p := range sharedScene(t).pools(t, account) {
+			fmt.Fprintf(&b, "%+v\n", p)
+		}
+	}
+	operators, err := sharedScene(t).store.Operators(t.Context())
+	must(t, err)
+	applications, err := sharedScene(t).store.Applications(t.Context())
+	must(t, err)
+	for _, o := range operators {
+		fmt.Fprintln(&b, o.Name, o.Role, o.Disabled, o.TokenHash, o.PasswordHash)
+	}
+	return b.String() + fmt.Sprint(applications)
+}
+
 // TestRoles sends every form there is as everybody: those who may not are refused,
 // and nothing changes; and a page shows no form that its reader may not send.
 func TestRoles(t *testing.T) {
-	dump := func() string {
-		var b strings.Builder
-		for _, account := range []license.AccountName{fleet, metered} {
-			for _, p := range sharedScene(t).pools(t, account) {
-				fmt.Fprintf(&b, "%+v\n", p)
-			}
-		}
-		operators, err := sharedScene(t).store.Operators(t.Context())
-		must(t, err)
-		applications, err := sharedScene(t).store.Applications(t.Context())
-		must(t, err)
-		for _, o := range operators {
-			fmt.Fprintln(&b, o.Name, o.Role, o.Disabled, o.TokenHash, o.PasswordHash)
-		}
-		return b.String() + fmt.Sprint(applications)
-	}
-	before := dump()
+	before := everything(t)
 	nobody := signedIn(t, "")
 	for pattern := range console.Forms() {
 		if status, header, _ := nobody.post(somewhere(pattern), url.Values{}); status != http.StatusSeeOther || !strings.Contains(header.Get("Location"), "/console/sign-in") {
@@ -273,7 +276,7 @@ func TestRoles(t *testing.T) {
 	if status, _, body := signedIn(t, auth.RoleOperator).post("/access/applications/billing/rotate", url.Values{}); status != http.StatusForbidden || !strings.Contains(body, "takes the role admin") {
 		t.Errorf("an operator rotates: %d %.300s", status, body)
 	}
-	if after := dump(); after != before {
+	if after := everything(t); after != before {
 		t.Errorf("what was refused changed something:\n%s\n%s", before, after)
 	}
 }
@@ -374,7 +377,7 @@ func TestNobody(t *testing.T) {
 	}, s.clock.Now()))
 	bearer, err := s.client.Token(t.Context())
 	must(t, err)
-	nobody, cells := signedIn(t, ""), 0
+	nobody, cells, before := signedIn(t, ""), 0, everything(t)
 	for name, headers := range map[string][]string{
 		"nothing": nil, "no session": {"Cookie", "simlatch_console=x"}, "a session that ended": {"Cookie", "simlatch_console=" + ended},
 		"an operator's token":  {"Cookie", "simlatch_console=" + string(token)},
@@ -400,6 +403,9 @@ func TestNobody(t *testing.T) {
 		if status, _, _ := nobody.send("GET", "/events", nil, headers...); status != http.StatusUnauthorized {
 			t.Errorf("%s, events: %d", name, status)
 		}
+	}
+	if after := everything(t); after != before {
+		t.Errorf("what was refused changed something:\n%s\n%s", before, after)
 	}
 	t.Logf("%d cells tried and refused", cells)
 }
