@@ -281,7 +281,7 @@ func (s *site) close() (err error) {
 // median of a list that is not empty.
 func median(list []float64) float64 {
 	list = slices.Sorted(slices.Values(list))
-	return list[len(list)/2]
+	return (list[(len(list)-1)/2] + list[len(list)/2]) / 2
 }
 
 // missed says that a figure is above what it should be at most.
