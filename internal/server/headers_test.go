@@ -17,8 +17,16 @@ func TestSecurityHeaders(t *testing.T) {
 	m := newIsolation(t, storetest.Engines(t)[0])
 	type ask struct{ method, path string }
 	asks := []ask{
-		{"GET", "/"}, {"GET", "/docs"}, {"GET", "/openapi.json"}, {"GET", client.Prefix + "/docs"}, {"GET", "/nothing"}, {"POST", "/metrics"},
-		{"POST", carrier.OutcomesPath}, {"GET", carrier.OutcomesPath}, {"PATCH", "/api/m2m/v1/session/login"}, {"GET", "/operator/x"},
+		{"GET", "/"},
+		{"GET", "/docs"},
+		{"GET", "/openapi.json"},
+		{"GET", client.Prefix + "/docs"},
+		{"GET", "/nothing"},
+		{"POST", "/metrics"},
+		{"POST", carrier.OutcomesPath},
+		{"GET", carrier.OutcomesPath},
+		{"PATCH", "/api/m2m/v1/session/login"},
+		{"GET", "/operator/x"},
 	}
 	for path := range m.r.own() {
 		asks = append(asks, ask{"GET", path})

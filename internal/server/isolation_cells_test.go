@@ -136,8 +136,14 @@ func (m *isolation) compatibleCell(method, path, body string, p pair) {
 // clients tries the token endpoints, which applications call by key and secret.
 func (m *isolation) clients(method, path, body string) {
 	for _, c := range [][2]string{
-		{"{key}", "attacker-secret-01"}, {"{key}", ""}, {"{key}", "wrong"}, {"disabled-key", "disabled-secret-01"},
-		{"{key}", auth.HashSecret("victim-secret-0001")}, {"{key}", m.bearers["victim"]}, {"the-admin", m.tokens["admin"]}, {"victim", "victim-password"},
+		{"{key}", "attacker-secret-01"},
+		{"{key}", ""},
+		{"{key}", "wrong"},
+		{"disabled-key", "disabled-secret-01"},
+		{"{key}", auth.HashSecret("victim-secret-0001")},
+		{"{key}", m.bearers["victim"]},
+		{"the-admin", m.tokens["admin"]},
+		{"victim", "victim-password"},
 	} {
 		for n, at := range []things{m.there, m.nowhere} {
 			_ = n
