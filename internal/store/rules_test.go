@@ -32,6 +32,8 @@ var acrossAccounts = map[string]string{
 	"laterAtCarrier":  "the depth of the queue: it locks nothing",
 	"laterAtListener": "the same",
 	"pageOwners":      "the same, read",
+	"sealedListeners": "the look for what an older key seals: it locks nothing",
+	"sealedAnswers":   "the same",
 }
 
 // uncounted are the INSERT … SELECT … ON CONFLICT that return nothing, and
