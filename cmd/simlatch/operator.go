@@ -13,7 +13,7 @@ import (
 func newOperatorCommand() *cobra.Command {
 	cmd := group("operator", "Create and list operators, and set their tokens and passwords",
 		newOperatorCreateCommand(), newOperatorListCommand(), newOperatorRotateCommand(), newOperatorPasswordCommand(),
-		newOperatorSwitchCommand("disable", true), newOperatorSwitchCommand("enable", false))
+		newOperatorRoleCommand(), newOperatorSwitchCommand("disable", true), newOperatorSwitchCommand("enable", false))
 	cmd.Long = `Create and list operators, and set their tokens and passwords.
 
 An operator runs the installation: a person or a program, with a token for the
@@ -147,6 +147,26 @@ It is asked for at the terminal, twice and without showing it, or read from a fi
 	return cmd
 }
 
+func newOperatorRoleCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "role NAME ROLE",
+		Short: "Change what an operator may do",
+		Long: `Change what an operator may do: viewer, operator or admin. It counts for their token
+within a second, and for the console from the next page on.` + onDatabase,
+		Example: `  simlatch operator role olga admin`,
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			role, err := auth.ParseRole(args[1])
+			if err != nil {
+				return err
+			}
+			return withStore(cmd, func(s *store.Store) error {
+				return missing(s.SetOperatorRole(cmd.Context(), args[0], role), "there is no operator %s", args[0])
+			})
+		},
+	}
+}
+
 // newOperatorSwitchCommand makes disable and enable.
 func newOperatorSwitchCommand(verb string, disabled bool) *cobra.Command {
 	cmd := &cobra.Command{
@@ -164,7 +184,8 @@ func newOperatorSwitchCommand(verb string, disabled bool) *cobra.Command {
 	if disabled {
 		cmd.Short = "Shut an operator out, and keep what they did"
 		cmd.Long = `Shut an operator out: the token and the password stop working within a second. What
-they did stays in the audit under their name.` + onDatabase
+they did stays in the audit under their name. Whoever is signed in to the console is
+signed out.` + onDatabase
 		cmd.Example = `  simlatch operator disable olga`
 	}
 	return cmd

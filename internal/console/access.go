@@ -37,10 +37,7 @@ func (c *Console) addAccount(v *visit) error {
 	var made client.Account
 	q := question{method: http.MethodPost, path: "/accounts", body: client.NewAccount{Name: v.value("name")}, key: v.value("key")}
 	if _, err := v.ask(v.r.Context(), q, &made); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.accounts(v)
+		return v.again(err, c.accounts)
 	}
 	return v.done(accountHref(made.Name), "The account is added.")
 }
@@ -95,10 +92,7 @@ func (c *Console) setPolicy(v *visit) error {
 	}
 	q := question{method: http.MethodPut, path: join("/accounts/", account, "/policy"), body: in, match: v.value("match")}
 	if _, err := v.ask(v.r.Context(), q, nil); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.account(v)
+		return v.again(err, c.account)
 	}
 	return v.done(accountHref(account), "The policy is changed.")
 }
@@ -177,10 +171,7 @@ func accessList[T any](v *visit, l listing[T]) (grid, []T, error) {
 func (c *Console) makeSecret(v *visit, q question, what string, out any, secretOf func() string) error {
 	q.method, q.key = http.MethodPost, v.value("key")
 	if _, err := v.ask(v.r.Context(), q, out); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.access(v)
+		return v.again(err, c.access)
 	}
 	text := secretOf()
 	if text == "" {
@@ -280,10 +271,7 @@ func (c *Console) changeAccess(v *visit, path, what string, own map[string]func(
 // changed makes a change and says so on the page about access.
 func (c *Console) changed(v *visit, q question, said string) error {
 	if _, err := v.ask(v.r.Context(), q, nil); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.access(v)
+		return v.again(err, c.access)
 	}
 	return v.done(Prefix+"/access", "%s", said)
 }

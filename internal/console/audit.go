@@ -52,23 +52,11 @@ func (c *Console) audit(v *visit) error {
 	l := listing[client.AuditEntry]{
 		caption: "Audit", path: "/audit", filters: []string{"account", "who", "target", "action", "since"}, columns: auditColumns(), empty: noAudit(),
 	}
-	if v.wantsCSV("") {
-		return sendCSV(v, l)
-	}
-	g, _, err := list(v, l)
-	if err != nil {
-		return err
-	}
-	names, err := v.accountNames()
-	if err != nil {
-		return err
-	}
-	return v.show(frame{title: "Audit", here: "audit"}, listPage(v, "Who did what, when, from where. Entries are sealed into a chain of hashes each second; Verify checks it.", g,
+	return showList(v, frame{title: "Audit", here: "audit"}, "Who did what, when, from where. Entries are sealed into a chain of hashes each second; Verify checks it.", l,
 		field{name: "who", label: "Who", kind: "text", value: v.value("who")},
-		accountField(v, names),
 		field{name: "action", label: "Action", kind: "text", value: v.value("action"), placeholder: "pool.purchase"},
 		field{name: "target", label: "Target", kind: "text", value: v.value("target")},
-	))
+	)
 }
 
 // verify shows where the ledger is verified.
@@ -80,10 +68,7 @@ func (c *Console) verify(v *visit) error {
 func (c *Console) runVerify(v *visit) error {
 	var found client.Verified
 	if _, err := v.ask(v.r.Context(), question{method: http.MethodPost, path: "/verify", body: struct{}{}}, &found); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.verify(v)
+		return v.again(err, c.verify)
 	}
 	drift := newGrid("Drift", []column[client.Drift]{
 		{"Account", func(d client.Drift) cell { return link(d.Account, accountHref(d.Account)) }},

@@ -97,10 +97,7 @@ func (c *Console) sendRange(v *visit) error {
 	}
 	sent, err := v.send(account, order, v.value("key"))
 	if err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.callbacks(v)
+		return v.again(err, c.callbacks)
 	}
 	return v.done(Prefix+"/callbacks", "%s", sentText(sent))
 }
@@ -131,18 +128,7 @@ func (c *Console) listeners(v *visit) error {
 		{"Interval", func(l client.Listener) cell { return usual(l.Interval) }},
 		{"Timeout", func(l client.Listener) cell { return usual(l.Timeout) }},
 	}}
-	if v.wantsCSV("") {
-		return sendCSV(v, l)
-	}
-	g, _, err := list(v, l)
-	if err != nil {
-		return err
-	}
-	names, err := v.accountNames()
-	if err != nil {
-		return err
-	}
-	return v.show(frame{title: "Listeners", here: "listeners"}, listPage(v, "Where the callbacks of each account go.", g, accountField(v, names)))
+	return showList(v, frame{title: "Listeners", here: "listeners"}, "Where the callbacks of each account go.", l)
 }
 
 func usual(text string) cell {
@@ -182,10 +168,7 @@ func (c *Console) setListener(v *visit) error {
 	in.Attempts, in.Interval, in.Timeout = &attempts, &interval, &timeout
 	q := question{method: http.MethodPatch, path: v.listenerPath(), body: in, match: v.value("match")}
 	if _, err := v.ask(v.r.Context(), q, nil); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.listener(v)
+		return v.again(err, c.listener)
 	}
 	return v.done(listenerHref(v.r.PathValue("account"), v.r.PathValue("service")), "The listener's settings are changed.")
 }
@@ -194,10 +177,7 @@ func (c *Console) setListener(v *visit) error {
 func (c *Console) testListener(v *visit) error {
 	var tested client.Tested
 	if _, err := v.ask(v.r.Context(), question{method: http.MethodPost, path: v.listenerPath() + "/test"}, &tested); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.listener(v)
+		return v.again(err, c.listener)
 	}
 	return c.showListener(v, &tested, "")
 }
@@ -206,10 +186,7 @@ func (c *Console) testListener(v *visit) error {
 func (c *Console) newSigningSecret(v *visit) error {
 	var made client.SigningSecret
 	if _, err := v.ask(v.r.Context(), question{method: http.MethodPost, path: v.listenerPath() + "/secret"}, &made); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.listener(v)
+		return v.again(err, c.listener)
 	}
 	return c.showListener(v, nil, made.Secret)
 }
@@ -221,10 +198,7 @@ func (c *Console) removeListener(v *visit) error {
 		return c.listener(v)
 	}
 	if _, err := v.ask(v.r.Context(), question{method: http.MethodDelete, path: v.listenerPath(), match: v.value("match")}, nil); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.listener(v)
+		return v.again(err, c.listener)
 	}
 	return v.done(Prefix+"/listeners", "The listener is removed.")
 }

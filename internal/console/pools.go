@@ -37,18 +37,7 @@ func (c *Console) pools(v *visit) error {
 	l := listing[client.Pool]{
 		caption: "Pools", path: "/pools", filters: []string{"account"}, columns: poolColumns(true), empty: noPools(),
 	}
-	if v.wantsCSV("") {
-		return sendCSV(v, l)
-	}
-	g, _, err := list(v, l)
-	if err != nil {
-		return err
-	}
-	names, err := v.accountNames()
-	if err != nil {
-		return err
-	}
-	return v.show(frame{title: "Pools", here: "pools", live: "*"}, listPage(v, "", g, accountField(v, names)))
+	return showList(v, frame{title: "Pools", here: "pools", live: "*"}, "", l)
 }
 
 // accountField is the field by which lists are filtered by account.
@@ -98,10 +87,7 @@ func (c *Console) purchase(v *visit) error {
 	in := client.NewPurchase{Units: units, Reference: v.value("reference"), Reason: v.value("reason")}
 	_, err = v.ask(v.r.Context(), question{method: http.MethodPost, path: v.poolPath() + "/purchases", body: in, key: v.value("key")}, nil)
 	if err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.pool(v)
+		return v.again(err, c.pool)
 	}
 	to := poolHref(v.r.PathValue("account"), v.r.PathValue("sku"))
 	if units < 0 {
@@ -119,10 +105,7 @@ func (c *Console) setThreshold(v *visit) error {
 	}
 	_, err = v.ask(v.r.Context(), question{method: http.MethodPatch, path: v.poolPath(), body: client.PoolChange{Threshold: threshold}}, nil)
 	if err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.pool(v)
+		return v.again(err, c.pool)
 	}
 	return v.done(poolHref(v.r.PathValue("account"), v.r.PathValue("sku")), "The threshold is %d.", threshold)
 }

@@ -53,24 +53,12 @@ func (c *Console) requests(v *visit) error {
 		caption: "Requests", path: "/requests", filters: []string{"account", "request", "status", "action", "sku", "since", "until"},
 		columns: requestColumns(), empty: noRequests(),
 	}
-	if v.wantsCSV("") {
-		return sendCSV(v, l)
-	}
-	g, _, err := list(v, l)
-	if err != nil {
-		return err
-	}
-	names, err := v.accountNames()
-	if err != nil {
-		return err
-	}
-	return v.show(frame{title: "Requests", here: "requests", live: "*"}, listPage(v, "", g,
-		accountField(v, names),
+	return showList(v, frame{title: "Requests", here: "requests", live: "*"}, "", l,
 		field{name: "status", label: "State", kind: "select", value: v.value("status"), choices: []choice{{"", "any"}, {"Pending", "pending"}, {"Success", "success"}, {"Failure", "failure"}}},
 		field{name: "action", label: "Action", kind: "select", value: v.value("action"), choices: orAny("any", choose("assign", "unassign"))},
 		field{name: "sku", label: "SKU", kind: "select", value: v.value("sku"), choices: orAny("any", choose(skus()...))},
 		field{name: "request", label: "Request", kind: "text", value: v.value("request")},
-	))
+	)
 }
 
 // The states of tasks, as the API names them, with their tone.
@@ -133,7 +121,7 @@ func states() []choice {
 
 // request shows one request: how far it is, its course, and its devices.
 func (c *Console) request(v *visit) error {
-	tasks := listing[client.Task]{caption: "Devices", path: v.requestPath() + "/tasks", filters: []string{"state"}, columns: taskColumns()}
+	tasks := listing[client.Task]{caption: "Devices", path: v.requestPath() + "/tasks", filters: []string{"state", "outcome"}, columns: taskColumns()}
 	if v.wantsCSV("Devices") {
 		return sendCSV(v, tasks)
 	}
@@ -269,10 +257,7 @@ func (c *Console) sendRequest(v *visit) error {
 	account, request := v.r.PathValue("account"), v.r.PathValue("request")
 	sent, err := v.send(account, client.SendCallbacks{Request: request, Delivered: v.value("delivered") != ""}, v.value("key"))
 	if err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.request(v)
+		return v.again(err, c.request)
 	}
 	return v.done(requestHref(account, request), "%s", sentText(sent))
 }
@@ -282,10 +267,7 @@ func (c *Console) sendTask(v *visit) error {
 	account, request, iccid := v.r.PathValue("account"), v.r.PathValue("request"), v.r.PathValue("iccid")
 	sent, err := v.send(account, client.SendCallbacks{Request: request, ICCID: iccid, Delivered: true}, v.value("key"))
 	if err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.task(v)
+		return v.again(err, c.task)
 	}
 	return v.done(taskHref(account, request, iccid), "%s", sentText(sent))
 }
@@ -296,10 +278,7 @@ func (c *Console) decide(v *visit) error {
 	in := client.Decision{Decision: v.value("decision"), Reason: v.value("reason")}
 	path := v.requestPath() + join("/tasks/", iccid, "/decide")
 	if _, err := v.ask(v.r.Context(), question{method: http.MethodPost, path: path, body: in, key: v.value("key")}, nil); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.task(v)
+		return v.again(err, c.task)
 	}
 	what := map[string]string{client.DecideDone: "was done", client.DecideRefused: "was refused", client.DecideRetry: "is tried again"}
 	return v.done(taskHref(account, request, iccid), "Decided: the task of SIM %s %s.", iccid, what[in.Decision])
@@ -318,19 +297,7 @@ func (c *Console) stuck(v *visit) error {
 		{"Last word", func(t client.StuckTask) cell { return words(t.Comment) }},
 		{"Decide", func(t client.StuckTask) cell { return link("decide", taskHref(t.Account, t.Request, t.ICCID)) }},
 	}}
-	if v.wantsCSV("") {
-		return sendCSV(v, l)
-	}
-	g, _, err := list(v, l)
-	if err != nil {
-		return err
-	}
-	names, err := v.accountNames()
-	if err != nil {
-		return err
-	}
-	return v.show(frame{title: "Stuck tasks", here: "stuck", live: "*"}, listPage(v,
-		"The carrier did not say what became of these. Their licenses stay reserved until somebody who has asked the carrier decides.", g, accountField(v, names)))
+	return showList(v, frame{title: "Stuck tasks", here: "stuck", live: "*"}, "The carrier did not say what became of these. Their licenses stay reserved until somebody who has asked the carrier decides.", l)
 }
 
 // polled has the script look again now and then, while something is under way: a

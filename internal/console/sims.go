@@ -124,14 +124,7 @@ func (c *Console) setState(v *visit) error {
 		match: v.value("match"),
 	}
 	if _, err := v.ask(v.r.Context(), q, nil); err != nil {
-		if err = v.refused(err); err != nil {
-			return err
-		}
-		return c.sim(v)
+		return v.again(err, c.sim)
 	}
 	return v.done(simHref(account, iccid), "The SIM is %s.", v.value("state"))
 }
-
-// iccidLike is what may be an ICCID in a text. A shorter or longer number is not
-// passed over: it is what the API then refuses by name.
-var iccidLike = regexp.MustCompile(`\b[0-9]{17,22}[Ff]?\b`)

@@ -226,6 +226,23 @@ func list[T any](v *visit, l listing[T]) (grid, []T, error) {
 	return g, page.List, nil
 }
 
+// showList shows a list of all accounts by itself, or sends it as CSV. fields are
+// what it can be filtered by, besides the account.
+func showList[T any](v *visit, f frame, intro string, l listing[T], fields ...field) error {
+	if v.wantsCSV("") {
+		return sendCSV(v, l)
+	}
+	g, _, err := list(v, l)
+	if err != nil {
+		return err
+	}
+	names, err := v.accountNames()
+	if err != nil {
+		return err
+	}
+	return v.show(f, listPage(v, intro, g, append([]field{accountField(v, names)}, fields...)...))
+}
+
 // sendCSV answers with the whole of a list, row by row as it is read.
 func sendCSV[T any](v *visit, l listing[T]) error {
 	_ = v.r.ParseForm() // as in list

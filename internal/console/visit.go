@@ -183,6 +183,14 @@ func (v *visit) refused(err error) error {
 	return nil
 }
 
+// again shows a page once more, which says why what was sent was not done.
+func (v *visit) again(err error, show func(*visit) error) error {
+	if err := v.refused(err); err != nil {
+		return err
+	}
+	return show(v)
+}
+
 // invalid has the page say what is wrong with a form.
 func (v *visit) invalid(format string, args ...any) {
 	v.status = http.StatusBadRequest

@@ -337,6 +337,19 @@ func TestStuck(t *testing.T) {
 	b.lacks("#list", iccid(1, 70))
 }
 
+// TestOutcomes shows of a request's devices those that were refused.
+func TestOutcomes(t *testing.T) {
+	b := newTab(t, auth.RoleViewer)
+	requests, _, _, err := b.scene.store.Requests(t.Context(), store.RequestFilter{Account: fleet, SKU: license.SKULifetime, Limit: 1})
+	must(t, err)
+	b.open("/accounts/" + fleet + "/requests/" + string(requests[0].ID))
+	b.fill("outcome", "refused")
+	b.press("Show")
+	b.waits(`location.search.includes("outcome=refused") && document.querySelectorAll("#tasks tbody tr").length === 2`, "two devices are left")
+	b.sees("#tasks", "the SIM is barred in the network")
+	b.check()
+}
+
 // TestVerify verifies the ledger.
 func TestVerify(t *testing.T) {
 	b := newTab(t, auth.RoleOperator)

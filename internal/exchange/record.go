@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +39,14 @@ type Recorder struct {
 	count int
 	byID  map[string]*recording // by the requestId of the answer
 	ids   []string              // of byID, the oldest first
+	// early are callbacks that came before the answer that names their request, the
+	// oldest first.
+	early []earlyCallback
+}
+
+type earlyCallback struct {
+	id      string
+	message map[string]any
 }
 
 // recording is what a file holds.
@@ -181,7 +190,8 @@ func (r *Recorder) exchange(req *http.Request, sent []byte, status int, got []by
 	r.write(x)
 }
 
-// mostRemembered is how many requests callbacks are added to.
+// mostRemembered is how many requests callbacks are added to, and how many callbacks
+// wait for theirs.
 const mostRemembered = 1000
 
 func (r *Recorder) remember(id string, x *recording) {
@@ -193,6 +203,12 @@ func (r *Recorder) remember(id string, x *recording) {
 		delete(r.byID, r.ids[0])
 		r.ids = r.ids[1:]
 	}
+	r.early = slices.DeleteFunc(r.early, func(c earlyCallback) bool {
+		if c.id == id {
+			x.hear(id, c.message)
+		}
+		return c.id == id
+	})
 }
 
 // callback adds a callback to its request.
@@ -206,8 +222,16 @@ func (r *Recorder) callback(body []byte) {
 	defer r.mu.Unlock()
 	x := r.byID[id]
 	if x == nil {
+		r.early = append(r.early, earlyCallback{id, m})
+		r.early = r.early[max(0, len(r.early)-mostRemembered):]
 		return
 	}
+	x.hear(id, m)
+	r.write(x)
+}
+
+// hear adds a callback about the request.
+func (x *recording) hear(id string, m map[string]any) {
 	delete(m, "username")
 	delete(m, "password")
 	for _, name := range []string{"callbackCount", "maxCallbackThreshold"} {
@@ -217,7 +241,6 @@ func (r *Recorder) callback(body []byte) {
 	}
 	x.listens = true
 	x.callbacks = append(x.callbacks, "-- callback --\n"+encodeRecorded(generalize(m, x.account, id))+"\n")
-	r.write(x)
 }
 
 // write writes a file anew, whole or not at all; r.mu is held.

@@ -54,18 +54,20 @@ func TestRecorder(t *testing.T) {
 	dir := t.TempDir()
 	r := NewRecorder(RecorderConfig{Dir: dir, Secrets: []string{"canary-secret", "canary-password"}})
 	const in = `{"accountName": "A-1", "skuNumber": "${x}", "devices": ["-- cases --"]}`
-	if got := recorded(t, r, "POST", server.URL+"/api/m2m/v1/devices/license/actions/assign", in); got != accepted {
-		t.Errorf("the client got %q", got)
-	}
 	handler := r.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if _, err := io.ReadAll(r.Body); err != nil {
 			t.Error(err)
 		}
 	}))
-	for range 2 {
+	callback := func() {
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "POST", "/",
 			strings.NewReader(`{"username": "canary-user", "password": "canary-callback", "requestId": "r-1", "status": "Success", "comment": "${y}", "callbackCount": 3}`)))
 	}
+	callback() // it may overtake the answer that names its request
+	if got := recorded(t, r, "POST", server.URL+"/api/m2m/v1/devices/license/actions/assign", in); got != accepted {
+		t.Errorf("the client got %q", got)
+	}
+	callback()
 	for path := range answers {
 		switch {
 		case strings.HasSuffix(path, "/login"):

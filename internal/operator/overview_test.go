@@ -95,6 +95,13 @@ func TestPlace(t *testing.T) {
 		if !strings.Contains(e.Request, r.ID) || strings.Contains(e.Request, "secret") || !strings.Contains(e.Note, "not sent yet") {
 			t.Errorf("the callback: %+v", e)
 		}
+		for outcome, want := range map[string]int{"done": 2, "refused": 0} {
+			var page client.Page[client.Task]
+			h.get(account+"/requests/"+r.ID+"/tasks?outcome="+outcome).want(http.StatusOK, &page)
+			if len(page.List) != want {
+				t.Errorf("of the outcome %s are %+v", outcome, page.List)
+			}
+		}
 		h.deliver(http.StatusOK)
 		h.get(account+"/requests/"+string(held)+"/tasks/"+string(h.sims[0].Device.ICCID)+"/exchange").want(http.StatusOK, &e)
 		if !strings.Contains(e.Request, `"callbackCount": 1`) || !strings.Contains(e.Answer, "200") {

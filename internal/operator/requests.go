@@ -143,8 +143,8 @@ type taskPlace struct {
 }
 
 func (a *API) listTasks(ctx context.Context, c *call) (page client.Page[client.Task], err error) {
-	q := c.query("state")
-	states := q.states(allStates()...)
+	q := c.query("state", "outcome")
+	states, outcome := q.states(allStates()...), oneOf(q, "outcome", client.DecideDone, client.DecideRefused)
 	var after license.ICCID
 	q.cursor(&after)
 	if q.err != nil {
@@ -155,8 +155,19 @@ func (a *API) listTasks(ctx context.Context, c *call) (page client.Page[client.T
 		return page, err
 	}
 	f := store.CallbackFilter{Account: account, Request: id, States: states, Page: q.limit + 1, After: store.CallbackPlace{Request: id, ICCID: after}}
-	list, err := c.callbacks(ctx, f, q.limit+1)
-	return cut(list, q.limit, func(t client.Task) any { return t.ICCID }), err
+	var list []client.Task
+	for kept, err := range c.store().Callbacks(ctx, f) {
+		if err != nil {
+			return page, err
+		}
+		if t := taskOf(kept); outcome == "" || t.Outcome == outcome {
+			list = append(list, t)
+		}
+		if len(list) > q.limit {
+			break
+		}
+	}
+	return cut(list, q.limit, func(t client.Task) any { return t.ICCID }), nil
 }
 
 // callbacks reads the first callbacks that a filter selects.

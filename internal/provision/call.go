@@ -18,18 +18,27 @@ import (
 // closed.
 func (w *Worker) call(ctx context.Context) {
 	for {
-		tasks, ok := w.lines.next()
+		tasks, ok := w.lines.next(w.pending.full)
 		if !ok {
 			return
 		}
-		start := time.Now()
-		if tasks = w.leased(tasks); len(tasks) == 0 {
-			continue
+		account := tasks[0].Account
+		if tasks = w.leased(tasks); len(tasks) > 0 {
+			w.carry(ctx, tasks)
 		}
-		n := len(tasks)
-		w.pending.add(w.ask(ctx, tasks))
-		w.room.measured(n, time.Since(start))
+		w.lines.done(account)
 	}
+}
+
+// carry takes one batch to the carrier.
+func (w *Worker) carry(ctx context.Context, tasks []license.Task) {
+	start := time.Now()
+	answers := w.ask(ctx, tasks)
+	asked := time.Now()
+	w.pending.add(answers)
+	// One caller waits for the store, for all that have more of the same account.
+	waited := time.Since(asked) * time.Duration(w.cfg.Callers)
+	w.room.measured(len(tasks), asked.Sub(start)+waited)
 }
 
 // leased drops the tasks whose lease may end before the carrier has answered:

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -144,8 +145,9 @@ type lines struct {
 	mu     sync.Mutex // guards what follows
 	filled sync.Cond
 	of     map[license.AccountName]*line
-	turn   []*line        // those with tasks, next first
-	left   []license.Task // what there was and what has come, once closed
+	turn   []*line                     // those with tasks, next first
+	at     map[license.AccountName]int // callers at work for an account
+	left   []license.Task              // what there was and what has come, once closed
 	closed bool
 }
 
@@ -156,7 +158,7 @@ type line struct {
 }
 
 func newLines() *lines {
-	l := &lines{of: map[license.AccountName]*line{}}
+	l := &lines{of: map[license.AccountName]*line{}, at: map[license.AccountName]int{}}
 	l.filled.L = &l.mu
 	return l
 }
@@ -190,18 +192,26 @@ func (l *lines) add(account license.AccountName, tasks []license.Task) bool {
 }
 
 // next waits for tasks and takes a batch of the account whose turn it is; false
-// once the lines are closed.
-func (l *lines) next() ([]license.Task, bool) {
+// once the lines are closed. An account for which full is true, told how many
+// callers are at work for it, has no turn until look or done. Each batch is
+// followed by one done.
+func (l *lines) next(full func(account license.AccountName, callers int) bool) ([]license.Task, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.turn) == 0 && !l.closed {
+	i := -1
+	for !l.closed {
+		i = slices.IndexFunc(l.turn, func(a *line) bool { return !full(a.account, l.at[a.account]) })
+		if i >= 0 {
+			break
+		}
 		l.filled.Wait()
 	}
 	if l.closed {
 		return nil, false
 	}
-	a := l.turn[0]
-	l.turn = l.turn[1:]
+	a := l.turn[i]
+	l.turn = slices.Delete(l.turn, i, i+1)
+	l.at[a.account]++
 	batch := a.groups[0]
 	if len(batch) > batchSize {
 		batch, a.groups[0] = batch[:batchSize:batchSize], batch[batchSize:]
@@ -217,6 +227,23 @@ func (l *lines) next() ([]license.Task, bool) {
 	return batch, true
 }
 
+// done says that a caller's work for an account is done.
+func (l *lines) done(account license.AccountName) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at[account]--; l.at[account] <= 0 {
+		delete(l.at, account)
+	}
+	l.filled.Broadcast()
+}
+
+// look has those who wait look again which accounts are full.
+func (l *lines) look() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.filled.Broadcast()
+}
+
 // close ends waiting and taking, and leaves over what there is.
 func (l *lines) close() {
 	l.mu.Lock()
@@ -229,84 +256,4 @@ func (l *lines) close() {
 	}
 	l.of, l.turn = nil, nil
 	l.filled.Broadcast()
-}
-
-// pending are the outcomes that wait to be settled.
-type pending struct {
-	mu      sync.Mutex // guards what follows
-	filled  sync.Cond
-	drained sync.Cond
-	batches [][]license.Outcome
-	n       int // outcomes in them
-	most    int // add waits above it; 0: never
-	closed  bool
-}
-
-func newPending(most int) *pending {
-	p := &pending{most: most}
-	p.filled.L, p.drained.L = &p.mu, &p.mu
-	return p
-}
-
-// add puts outcomes behind the others, waiting while there are too many: then
-// the store is the slower part, and calling the carrier faster helps nobody.
-func (p *pending) add(batch []license.Outcome) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for p.most > 0 && p.n >= p.most {
-		p.drained.Wait()
-	}
-	p.batches = append(p.batches, batch)
-	p.n += len(batch)
-	p.filled.Broadcast() // they wait for different numbers
-}
-
-// take fills a batch up to batchSize. It waits for at least so many outcomes, as
-// long as it would return an empty one, and reports false when it would and the
-// outcomes are closed.
-func (p *pending) take(batch []license.Outcome, least int) ([]license.Outcome, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(batch) == 0 && p.n < least && !p.closed {
-		p.filled.Wait()
-	}
-	for len(p.batches) > 0 && len(batch) < batchSize {
-		first := p.batches[0]
-		if len(batch) == 0 {
-			batch = first // handed over as it is
-		} else {
-			first = first[:min(len(first), batchSize-len(batch))]
-			batch = append(batch, first...)
-		}
-		p.n -= len(first)
-		if p.batches[0] = p.batches[0][len(first):]; len(p.batches[0]) == 0 {
-			p.batches[0] = nil
-			p.batches = p.batches[1:]
-		}
-	}
-	p.drained.Broadcast()
-	return batch, len(batch) > 0
-}
-
-// unbound lets add never wait again.
-func (p *pending) unbound() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.most = 0
-	p.drained.Broadcast()
-}
-
-// close says that nothing will be added any more.
-func (p *pending) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	p.filled.Broadcast()
-}
-
-// size is how many outcomes wait.
-func (p *pending) size() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.n
 }

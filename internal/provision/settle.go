@@ -20,18 +20,21 @@ const pace = 10 * time.Millisecond
 // its own being out of reach before the batch is taken apart.
 const suspect = 3
 
-// settle settles the pending outcomes, a batch of at least so many as soon as the
-// one before it is settled, until they are closed and none is left. A batch that
+// settle settles the pending outcomes of such heaps, a batch as soon as the one
+// before it is settled, until they are closed and none is left. A batch that
 // the store does not take is kept and tried again; callers then wait. When ctx
 // ends first, the error says how much was left. Once working has ended, it hurries.
-func (w *Worker) settle(working, ctx context.Context, least int) error {
+func (w *Worker) settle(working, ctx context.Context, of which) error {
 	var batch []license.Outcome
 	for tries := 0; ; {
-		var ok bool
-		if batch, ok = w.pending.take(batch, least); !ok {
-			return nil
+		if len(batch) == 0 {
+			var ok bool
+			if batch, ok = w.pending.take(of); !ok {
+				return nil
+			}
+			w.lines.look()
 		}
-		begun, full := time.Now(), len(batch) == batchSize
+		begun, full := time.Now(), len(batch) >= batchSize
 		err := w.flush(ctx, batch)
 		if err != nil && tries >= suspect && !unavailable(err) {
 			batch, err = w.takeApart(ctx, batch)

@@ -54,10 +54,11 @@ func (s *Steps) Call(ctx context.Context) {
 	if !s.Waiting() {
 		return
 	}
-	tasks, ok := s.w.lines.next()
+	tasks, ok := s.w.lines.next(s.w.pending.full)
 	if !ok {
 		return
 	}
+	defer s.w.lines.done(tasks[0].Account)
 	if tasks = s.w.leased(tasks); len(tasks) > 0 {
 		s.w.pending.add(s.w.ask(ctx, tasks))
 	}
@@ -72,8 +73,10 @@ func (s *Steps) Settle(ctx context.Context) error {
 	if !s.Unsettled() {
 		return nil
 	}
-	batch, _ := s.w.pending.take(s.batch, 1)
-	s.batch = nil
+	batch := s.batch
+	if s.batch = nil; len(batch) == 0 {
+		batch, _ = s.w.pending.take(anyOf)
+	}
 	err := s.w.flush(ctx, batch)
 	if err != nil && s.tries >= suspect && !unavailable(err) {
 		batch, err = s.w.takeApart(ctx, batch)

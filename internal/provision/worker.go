@@ -224,15 +224,15 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer cancelSettling()
 
 	var claimer, callers, settler sync.WaitGroup
-	lost := make([]error, 2)
+	lost := make([]error, 3)
 	claimer.Go(func() { newClaimer(w).run(ctx) })
 	for range w.cfg.Callers {
 		callers.Go(func() { w.call(calls) })
 	}
-	// The second takes only what fills a batch, so that the store has one to do
-	// while the first is told of its own, and small ones are not made smaller.
-	for i, least := range []int{1, batchSize} {
-		settler.Go(func() { lost[i] = w.settle(ctx, settling, least) })
+	// Two for large accounts, so that the store has a batch to do while one of them
+	// is told of its own; and one for all others, who so wait for no large one.
+	for i, of := range []which{fewOf, wholeOf, wholeOf} {
+		settler.Go(func() { lost[i] = w.settle(ctx, settling, of) })
 	}
 
 	<-ctx.Done()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -113,6 +114,44 @@ func TestSettlesAccountsTogether(t *testing.T) {
 		if diff := cmp.Diff([]int{2, 58}, l.sizes); diff != "" || l.mixed != 1 {
 			t.Errorf("%d mixed settlements, sizes (-want +got):\n%s", l.mixed, diff)
 		}
+	})
+}
+
+// While the store is slow with a large account, which has the most outcomes that may
+// wait and would keep every caller busy, another's task is carried and settled at once.
+func TestSmallDoesNotWaitForLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.refuse = func(p license.SettleParams) error {
+			if slices.ContainsFunc(p.Outcomes, func(o license.Outcome) bool { return o.Task.Account == large }) {
+				<-time.After(time.Second)
+			}
+			return nil
+		}
+		b := start(t, l, &asked{}, func(c *Config) { c.Capacity = 20_000 })
+		b.give(large, "r0", 10_000)
+		for i := range 20 {
+			synctest.Wait()
+			if n := b.pending.size(); n < b.pending.most-batchSize {
+				t.Fatalf("%d outcomes wait, which is no more than the store can do", n)
+			}
+			before := l.count(license.PhaseListener)
+			b.give(small, fmt.Sprintf("s%d", i), 1)
+			pass(pace)
+			if n := l.count(license.PhaseListener) - before; n != 1 {
+				t.Fatalf("%d tasks settled, want the one that came last", n)
+			}
+		}
+		pass(20 * time.Second)
+		if n := l.count(license.PhaseListener); n != 10_020 {
+			t.Errorf("%d tasks settled in the end, want 10020", n)
+		}
+		for key, n := range b.carrier.times() {
+			if n != 1 {
+				t.Errorf("the carrier was asked for %s %d times", key, n)
+			}
+		}
+		b.empty(t)
 	})
 }
 

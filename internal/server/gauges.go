@@ -45,7 +45,7 @@ func newGauges(c *core) (*gauges, error) {
 	g := &gauges{
 		store: c.store, clock: c.cfg.Clock, log: c.log,
 		depth: vec("simlatch_queue_tasks",
-			"Tasks of all nodes that nobody holds, by phase (carrier, listener) and state: due, or later (put off).", "phase", "state"),
+			"Tasks of all nodes that nobody holds, by phase (carrier, listener) and state: due, later (put off), or stuck (an operator must decide).", "phase", "state"),
 		age: vec("simlatch_queue_oldest_seconds",
 			"How long ago the oldest due task that nobody holds fell due, by phase; 0 where there is none.", "phase"),
 		licenses: vec("simlatch_pool_licenses",
@@ -114,6 +114,9 @@ func (g *gauges) show(d store.Depth, now time.Time) {
 	phase := string(d.Phase)
 	g.depth.WithLabelValues(phase, "due").Set(float64(d.Due))
 	g.depth.WithLabelValues(phase, "later").Set(float64(d.Later))
+	if d.Phase == license.PhaseCarrier {
+		g.depth.WithLabelValues(phase, "stuck").Set(float64(d.Stuck))
+	}
 	age := 0.0
 	if !d.Oldest.IsZero() {
 		age = max(0, now.Sub(d.Oldest).Seconds())

@@ -13,11 +13,13 @@ type Depth struct {
 	Phase  license.Phase
 	Due    int       // may be begun now
 	Later  int       // put off, to be tried again
+	Stuck  int       // waits for an operator
 	Oldest time.Time // when the oldest of Due fell due; zero: there is none
 }
 
 const (
-	laterAtCarrier  = `SELECT count(*) FROM task WHERE carrier_due > $1`
+	laterAtCarrier  = `SELECT count(*) FROM task WHERE carrier_due > $1 AND carrier_due < 4611686018427387904`
+	stuckInAll      = `SELECT count(*) FROM task WHERE carrier_due = 4611686018427387904`
 	laterAtListener = `SELECT count(*) FROM task WHERE listener_due > $1`
 )
 
@@ -42,6 +44,9 @@ func (s *Store) Depths(ctx context.Context, now time.Time) ([]Depth, error) {
 		}, of.due, micros(now))
 		if err == nil {
 			d.Later, err = first(s.reader(ctx), one[int], of.later, micros(now))
+		}
+		if err == nil && of.phase == license.PhaseCarrier {
+			d.Stuck, err = first(s.reader(ctx), one[int], stuckInAll)
 		}
 		if err != nil {
 			return nil, s.failed("looking at the queues", err)

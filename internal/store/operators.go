@@ -93,8 +93,8 @@ func (s *Store) SetOperatorRole(ctx context.Context, name string, role auth.Role
 	return s.changeOperator(ctx, "role", name, setOperatorRole, string(role))
 }
 
-// DisableOperator shuts an operator out, or lets them in again. It fails with
-// license.ErrNotFound.
+// DisableOperator shuts an operator out, or lets them in again, to sign in anew. It
+// fails with license.ErrNotFound.
 func (s *Store) DisableOperator(ctx context.Context, name string, disabled bool) error {
 	if disabled {
 		return s.changeOperator(ctx, "disable", name, setOperatorDisabled, 1)
@@ -113,7 +113,7 @@ func (s *Store) changeOperator(ctx context.Context, deed, name, text string, val
 		if err == nil && text == setOperatorPassword {
 			_, err = tx.exec(unlock, lockName("operator:"+name))
 		}
-		if err == nil && text == setOperatorPassword {
+		if err == nil && (text == setOperatorPassword || text == setOperatorDisabled) {
 			_, err = tx.exec(endOperatorSessions, name)
 		}
 		if err != nil {

@@ -104,3 +104,24 @@ func TestOperatorPasswordUnlocks(t *testing.T) {
 		}
 	})
 }
+
+// Who is disabled is signed out, and stays so when they are let in again.
+func TestDisabledOperatorIsSignedOut(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		now := storetest.Start()
+		if err := s.AddOperator(t.Context(), auth.OperatorRecord{Operator: auth.Operator{Name: "olga", Role: auth.RoleViewer}}, now); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.PutOperatorSession(t.Context(), auth.OperatorSession{Hash: "h", Operator: "olga", Opened: now, Used: now}); err != nil {
+			t.Fatal(err)
+		}
+		for _, disabled := range []bool{true, false} {
+			if err := s.DisableOperator(t.Context(), "olga", disabled); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.OperatorSession(t.Context(), "h"); !errors.Is(err, license.ErrNotFound) {
+			t.Errorf("the session from before: %v, want ErrNotFound", err)
+		}
+	})
+}

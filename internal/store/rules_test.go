@@ -31,6 +31,7 @@ var acrossAccounts = map[string]string{
 	"sumPools":        "the levels of all pools: it locks nothing",
 	"laterAtCarrier":  "the depth of the queue: it locks nothing",
 	"laterAtListener": "the same",
+	"stuckInAll":      "the same",
 	"pageOwners":      "the same, read",
 	"sealedListeners": "the look for what an older key seals: it locks nothing",
 	"sealedAnswers":   "the same",

@@ -27,6 +27,7 @@ func parts() []part {
 	return []part{
 		{"crash", "the server dies at every point of its work, and PostgreSQL under it", crashes},
 		{"simulation", "days of the service under a seed, faults everywhere", command("go", "run", "./tools/simulation", "-row")},
+		{"neighbours", "an account that never pauses beside a quiet one", neighbours},
 	}
 }
 
