@@ -215,26 +215,29 @@ func somewhere(pattern string) string {
 		"{iccid}", iccid(1, 1), "{service}", "CarrierService", "{id}", "x", "{name}", "billing", "{action}", "rotate", "{$}", "").Replace(pattern)
 }
 
+// everything is what forms change, as text.
+func everything(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for _, account := range []license.AccountName{fleet, metered} {
+		for _, p := range sharedScene(t).pools(t, account) {
+			fmt.Fprintf(&b, "%+v\n", p)
+		}
+	}
+	operators, err := sharedScene(t).store.Operators(t.Context())
+	must(t, err)
+	applications, err := sharedScene(t).store.Applications(t.Context())
+	must(t, err)
+	for _, o := range operators {
+		fmt.Fprintln(&b, o.Name, o.Role, o.Disabled, o.TokenHash, o.PasswordHash)
+	}
+	return b.String() + fmt.Sprint(applications)
+}
+
 // TestRoles sends every form there is as everybody: those who may not are refused,
 // and nothing changes; and a page shows no form that its reader may not send.
 func TestRoles(t *testing.T) {
-	dump := func() string {
-		var b strings.Builder
-		for _, account := range []license.AccountName{fleet, metered} {
-			for _, p := range sharedScene(t).pools(t, account) {
-				fmt.Fprintf(&b, "%+v\n", p)
-			}
-		}
-		operators, err := sharedScene(t).store.Operators(t.Context())
-		must(t, err)
-		applications, err := sharedScene(t).store.Applications(t.Context())
-		must(t, err)
-		for _, o := range operators {
-			fmt.Fprintln(&b, o.Name, o.Role, o.Disabled, o.TokenHash, o.PasswordHash)
-		}
-		return b.String() + fmt.Sprint(applications)
-	}
-	before := dump()
+	before := everything(t)
 	nobody := signedIn(t, "")
 	for pattern := range console.Forms() {
 		if status, header, _ := nobody.post(somewhere(pattern), url.Values{}); status != http.StatusSeeOther || !strings.Contains(header.Get("Location"), "/console/sign-in") {
@@ -273,7 +276,7 @@ func TestRoles(t *testing.T) {
 	if status, _, body := signedIn(t, auth.RoleOperator).post("/access/applications/billing/rotate", url.Values{}); status != http.StatusForbidden || !strings.Contains(body, "takes the role admin") {
 		t.Errorf("an operator rotates: %d %.300s", status, body)
 	}
-	if after := dump(); after != before {
+	if after := everything(t); after != before {
 		t.Errorf("what was refused changed something:\n%s\n%s", before, after)
 	}
 }
@@ -355,4 +358,54 @@ func TestTwice(t *testing.T) {
 	if got := c.scene.pool(t, fleet, "SIMSec-IoT-Lt").Purchased; got != before+5 {
 		t.Errorf("purchased %d, want %d", got, before+5)
 	}
+}
+
+// TestNobody tries every page and form with what is no session: nothing, what was
+// never one, one that was signed out, an operator's token and a client's. All are sent
+// to sign in, and learn nothing: not even whether what they name exists.
+func TestNobody(t *testing.T) {
+	s := sharedScene(t)
+	over := signedIn(t, auth.RoleAdmin)
+	jar := over.http.Jar
+	at, err := url.Parse(s.url + "/console/")
+	must(t, err)
+	ended := jar.Cookies(at)[0].Value
+	over.post("/sign-out", url.Values{})
+	token := auth.NewOperatorToken()
+	must(t, s.store.AddOperator(t.Context(), auth.OperatorRecord{
+		Operator: auth.Operator{Name: "program", Role: auth.RoleAdmin}, TokenHash: auth.HashSecret(token),
+	}, s.clock.Now()))
+	bearer, err := s.client.Token(t.Context())
+	must(t, err)
+	nobody, cells, before := signedIn(t, ""), 0, everything(t)
+	for name, headers := range map[string][]string{
+		"nothing": nil, "no session": {"Cookie", "simlatch_console=x"}, "a session that ended": {"Cookie", "simlatch_console=" + ended},
+		"an operator's token":  {"Cookie", "simlatch_console=" + string(token)},
+		"the same, as a token": {"Authorization", "Bearer " + string(token)},
+		"a client's token":     {"Cookie", "simlatch_console=" + bearer, "Authorization", "Bearer " + bearer},
+	} {
+		for pattern := range console.Pages() {
+			for _, path := range []string{somewhere(pattern), strings.ReplaceAll(somewhere(pattern), fleet, "0000000000-99999")} {
+				cells++
+				status, header, body := nobody.send("GET", path, nil, headers...)
+				if status != http.StatusSeeOther || !strings.HasPrefix(header.Get("Location"), "/console/sign-in") || strings.Contains(body, metered) {
+					t.Errorf("%s, GET %s: %d %s", name, path, status, header.Get("Location"))
+				}
+			}
+		}
+		for pattern := range console.Forms() {
+			cells++
+			if status, header, _ := nobody.send("POST", somewhere(pattern), url.Values{"name": {"x"}}, headers...); status != http.StatusSeeOther || header.Get("Location") != "/console/sign-in" {
+				t.Errorf("%s, POST %s: %d", name, pattern, status)
+			}
+		}
+		cells++
+		if status, _, _ := nobody.send("GET", "/events", nil, headers...); status != http.StatusUnauthorized {
+			t.Errorf("%s, events: %d", name, status)
+		}
+	}
+	if after := everything(t); after != before {
+		t.Errorf("what was refused changed something:\n%s\n%s", before, after)
+	}
+	t.Logf("%d cells tried and refused", cells)
 }

@@ -23,6 +23,21 @@ func TestEveryPage(t *testing.T) {
 	}
 }
 
+// TestDescriptions opens the pages that describe the APIs: what they need is allowed
+// by the policy they are sent with.
+func TestDescriptions(t *testing.T) {
+	b := newTab(t, "")
+	for path, text := range map[string]string{"/docs": "/devices/license/actions/assign", "/operator/docs": "/overview"} {
+		b.do(chromedp.Navigate(b.scene.url + path))
+		b.waits(`document.body.innerText.includes(`+quoted(text)+`)`, path+" names "+text)
+		b.mu.Lock()
+		if len(b.said) > 0 {
+			t.Errorf("%s: the browser complains: %q", path, b.said)
+		}
+		b.mu.Unlock()
+	}
+}
+
 type shown struct{ name, path, title string }
 
 // everyPage are all the pages there are.

@@ -163,3 +163,11 @@ func TestTags(t *testing.T) {
 		}
 	})
 }
+
+// TestContentEncoding: a body that is said to be encoded is refused, whatever it holds.
+func TestContentEncoding(t *testing.T) {
+	each(t, func(t *testing.T, h *harness) {
+		h.post("/accounts", client.NewAccount{Name: "0999000222-00001"}, "Content-Encoding", "gzip").want(http.StatusUnsupportedMediaType).problem("media-type")
+		h.get("/accounts/0999000222-00001").want(http.StatusNotFound)
+	})
+}

@@ -37,6 +37,10 @@ type room struct {
 // accountShare is how many times the free room one account may hold.
 const accountShare = 4
 
+// littleShare is how many tasks each account may hold whatever others do, while
+// there is capacity.
+const littleShare = 100
+
 // worthClaiming is the room below which claiming is put off: small claims cost
 // several times more for each task.
 const worthClaiming = 100
@@ -56,14 +60,16 @@ func newRoom(capacity, callers int, window time.Duration) *room {
 func (r *room) reserve(account license.AccountName, n, least int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	free := r.limit - r.total
-	more := accountShare*free - r.held[account]
-	if r.closed || n <= 0 || free <= 0 || more <= 0 {
+	if r.closed {
 		return 0
 	}
+	free := r.limit - r.total
 	// What is taken is no longer free: after it, held <= accountShare*free.
-	n = min(n, free, (more+accountShare)/(accountShare+1))
-	if n < least {
+	fair := min(free, (accountShare*free-r.held[account]+accountShare)/(accountShare+1))
+	// The limit may have fallen below what another account holds.
+	little := min(r.capacity-r.total, littleShare-r.held[account])
+	n = min(n, max(fair, little, 0))
+	if n <= 0 || n < least {
 		return 0
 	}
 	r.total += n

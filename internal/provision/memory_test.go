@@ -40,6 +40,22 @@ func TestRoom(t *testing.T) {
 	}
 }
 
+// An account that holds next to nothing finds room also when the pace has fallen
+// below what another holds.
+func TestRoomForALittle(t *testing.T) {
+	r := newRoom(10_000, 4, 5*time.Second)
+	r.reserve(large, 8000, 1)
+	for range 50 {
+		r.measured(1, time.Second)
+	}
+	if n := r.reserve(large, 1, 1); n != 0 {
+		t.Errorf("one that has more than there is room for gets %d more", n)
+	}
+	if n := r.reserve(small, 30, 1) + r.reserve(small, 500, 1); n != littleShare {
+		t.Errorf("another gets %d, want %d", n, littleShare)
+	}
+}
+
 // What is taken reaches the carrier well within its lease.
 func TestRoomFollowsThePace(t *testing.T) {
 	r := newRoom(10_000, 4, 5*time.Second)

@@ -246,7 +246,7 @@ func TestHarmIsSeen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			harmed := w.copy(t)
 			for _, text := range h.sql {
-				harmed.execute(t, text)
+				harmed.execute(t, strings.ReplaceAll(text, "{bought}", w.acknowledgedPurchase(t)))
 			}
 			if h.books != nil {
 				h.books(harmed)
@@ -285,9 +285,9 @@ func harms() map[string]harm {
 			`DELETE FROM sim WHERE iccid = (SELECT iccid FROM sim WHERE sku = '' ORDER BY number DESC LIMIT 1)`,
 		}, want: []bool{true, true, false}},
 		"a purchase is gone": {sql: []string{
-			`UPDATE pool SET purchased = purchased - (SELECT units FROM purchase p WHERE reason = 'torture' ORDER BY account, sku, number LIMIT 1)
-				WHERE (account, sku) = (SELECT account, sku FROM purchase WHERE reason = 'torture' ORDER BY account, sku, number LIMIT 1)`,
-			`DELETE FROM purchase WHERE (account, sku, number) = (SELECT account, sku, number FROM purchase WHERE reason = 'torture' ORDER BY account, sku, number LIMIT 1)`,
+			`UPDATE pool SET purchased = purchased - (SELECT units FROM purchase p WHERE account || ' ' || reference = '{bought}')
+				WHERE (account, sku) = (SELECT account, sku FROM purchase WHERE account || ' ' || reference = '{bought}')`,
+			`DELETE FROM purchase WHERE account || ' ' || reference = '{bought}'`,
 		}, want: []bool{true, false, false}},
 		"a purchase is there twice": {sql: []string{
 			`INSERT INTO purchase (account, sku, number, units, reference, reason, time)
@@ -343,6 +343,18 @@ func (w *world) copy(t *testing.T) *world {
 	}
 	c.database = "sqlite:" + name
 	return c
+}
+
+// acknowledgedPurchase is one that must be there, as its account and reference.
+func (w *world) acknowledgedPurchase(t *testing.T) string {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(w.bought)) {
+		if w.bought[name] == acknowledged {
+			return name
+		}
+	}
+	t.Fatal("no purchase was acknowledged")
+	return ""
 }
 
 func (w *world) execute(t *testing.T, text string) {

@@ -28,6 +28,8 @@ func parts() []part {
 		{"crash", "the server dies at every point of its work, and PostgreSQL under it", crashes},
 		{"simulation", "days of the service under a seed, faults everywhere", command("go", "run", "./tools/simulation", "-row")},
 		{"neighbours", "an account that never pauses beside a quiet one", neighbours},
+		{"listeners", "hostile listeners beside good ones", hostile},
+		{"overload", "far more than the server takes", overload},
 	}
 }
 

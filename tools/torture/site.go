@@ -115,14 +115,21 @@ func newSite(ctx context.Context, binary string, o siteOptions) (s *site, err er
 			return s, err
 		}
 	}
-	for i, t := range s.tenants {
-		key := s.keyOf(i)
-		t.client, err = m2m.New(m2m.Config{BaseURL: s.process.url, Key: "k" + key, Secret: "a-secret-of-some-length", Username: "u" + key, Password: "p", Retries: -1})
-		if err != nil {
+	for i := range s.tenants {
+		if err := s.connect(i, nil); err != nil {
 			return s, err
 		}
 	}
 	return s, nil
+}
+
+// connect gives a tenant a client that repeats nothing.
+func (s *site) connect(tenant int, via *http.Client) (err error) {
+	key := s.keyOf(tenant)
+	s.tenants[tenant].client, err = m2m.New(m2m.Config{
+		BaseURL: s.process.url, Key: "k" + key, Secret: "a-secret-of-some-length", Username: "u" + key, Password: "p", Retries: -1, HTTPClient: via,
+	})
+	return err
 }
 
 // keyOf tells the credentials of a tenant from others'.
