@@ -26,7 +26,7 @@ type databaseConfig struct {
 // every command has them.
 func addDatabaseFlags(flags *pflag.FlagSet) {
 	flags.String("database", server.DefaultDatabase, "the database's `URL`: sqlite:PATH or postgres://…")
-	flags.String("secrets-key-file", "", "the `file` with the key that seals stored secrets: 32 bytes in base64. "+
+	flags.String("secrets-key-file", "", "the `file` with the keys that seal stored secrets: 32 bytes in base64, one a line; the first seals, all open. "+
 		"Beside a SQLite database PATH.key is made by itself; on PostgreSQL it must be named")
 	markSetting(flags, "database")
 	markSetting(flags, "secrets-key-file")

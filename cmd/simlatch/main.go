@@ -41,6 +41,7 @@ func commands() []*cobra.Command {
 		newMigrateCommand(),
 		newVerifyCommand(),
 		newBackupCommand(),
+		newSecretsCommand(),
 		newConfigCommand(),
 		newVersionCommand(),
 		newCompletionCommand(),

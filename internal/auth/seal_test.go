@@ -95,3 +95,33 @@ func TestReadSealer(t *testing.T) {
 		}
 	}
 }
+
+// TestSealerOfManyKeys seals with the first key and opens with each.
+func TestSealerOfManyKeys(t *testing.T) {
+	const a, b = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI="
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(b+"\r\n\n"+a), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := ReadSealer(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fill, sealer := range map[byte]*Sealer{1: newSealer(t, 1), 2: s} {
+		plain, by, err := s.OpenBy(sealer.Seal("plain", "place"), "place")
+		if plain != "plain" || by != newSealer(t, fill).Fingerprint() || err != nil {
+			t.Errorf("what key %d sealed is opened as %q by %s, %v", fill, plain, by, err)
+		}
+	}
+	fixed := s.Fixed()
+	s.Replace(newSealer(t, 1))
+	if s.Fingerprint() != newSealer(t, 1).Fingerprint() || fixed.Fingerprint() != newSealer(t, 2).Fingerprint() {
+		t.Error("Replace replaces nothing, or the keys of Fixed too")
+	}
+	if err := os.WriteFile(path, []byte(b+"\n"+a[1:]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadSealer(path, false); err == nil || strings.Contains(err.Error(), a[1:]) {
+		t.Errorf("a bad second line: %v, want an error that does not show it", err)
+	}
+}

@@ -30,6 +30,7 @@ type core struct {
 	cfg     Config
 	log     *slog.Logger
 	store   *store.Store
+	sealer  *auth.Sealer // its keys are replaced by watchKeys
 	metrics *prometheus.Registry
 	sender  *callback.Sender
 	worker  *provision.Worker // nil on a node that only serves
@@ -89,6 +90,7 @@ func (c *core) run(ctx context.Context) error {
 		group.Go(func() error { return c.beat(running) })
 		group.Go(func() error { return c.alerter.run(running) })
 		group.Go(func() error { return c.gauges.run(running) })
+		group.Go(func() error { return c.watchKeys(running) })
 	}
 	group.Go(func() error { return c.purge(running) })
 	group.Go(func() error { return c.seal(running) })
@@ -108,11 +110,11 @@ func (c *core) close() error {
 // openStore opens the database, brings its schema up to date and, on SQLite,
 // makes this process the one that works on it.
 func (c *core) openStore(ctx context.Context) error {
-	sealer, err := c.cfg.sealer()
-	if err != nil {
+	var err error
+	if c.sealer, err = c.cfg.sealer(); err != nil {
 		return err
 	}
-	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from, Metrics: c.metrics})
+	c.store, err = store.Open(ctx, c.cfg.Database, store.Options{Sealer: c.sealer, Logger: c.log, Clock: c.cfg.Clock, From: c.cfg.from, Metrics: c.metrics})
 	if err != nil {
 		return err
 	}

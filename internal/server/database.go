@@ -23,21 +23,32 @@ func SQLitePath(url string) (path string, ok bool) {
 	return strings.TrimPrefix(path, "//"), ok
 }
 
-// OpenSealer reads the sealing key of a database from keyFile. When that is
+// OpenSealer reads the sealing keys of a database from keyFile. When that is
 // empty, it is the file beside a SQLite database with .key behind its name,
 // which is made if create says so; for other databases the error is
 // ErrNoKeyFile.
 func OpenSealer(database, keyFile string, create bool) (*auth.Sealer, error) {
-	if keyFile == "" {
-		path, ok := SQLitePath(database)
-		if !ok {
-			return nil, ErrNoKeyFile
-		}
-		return auth.ReadSealer(path+".key", create)
+	path, err := keyPath(database, keyFile)
+	if err != nil {
+		return nil, err
 	}
-	sealer, err := auth.ReadSealer(keyFile, false)
+	if keyFile == "" {
+		return auth.ReadSealer(path, create)
+	}
+	sealer, err := auth.ReadSealer(path, false)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w; make one with: head -c 32 /dev/urandom | base64 >%s", err, keyFile)
 	}
 	return sealer, err
+}
+
+func keyPath(database, keyFile string) (string, error) {
+	if keyFile != "" {
+		return keyFile, nil
+	}
+	path, ok := SQLitePath(database)
+	if !ok {
+		return "", ErrNoKeyFile
+	}
+	return path + ".key", nil
 }

@@ -110,6 +110,9 @@ const lockListener = `UPDATE listener SET changed = changed WHERE account = $1 A
 func (s *Store) ChangeListener(ctx context.Context, account license.AccountName, service string, change func(license.Listener) (license.Listener, error)) (after license.Listener, err error) {
 	e := s.entry("listener.tune", account, service)
 	err = s.write(ctx, account, 1, func(tx *tx) error {
+		if _, err := s.sealing(tx); err != nil {
+			return err
+		}
 		before, err := s.lockedListener(tx, account, service)
 		if err == nil {
 			after, err = change(before)
@@ -121,7 +124,7 @@ func (s *Store) ChangeListener(ctx context.Context, account license.AccountName,
 		if err != nil {
 			return err
 		}
-		secret, err := s.seal(after.SigningSecret, account, service, "secret")
+		secret, err := s.seal(tx, after.SigningSecret, place(account, service, "secret"))
 		if err == nil {
 			_, err = tx.exec(tuneListener, string(account), service, after.Attempts,
 				after.Interval.Microseconds(), after.Timeout.Microseconds(), secret)

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -19,12 +17,12 @@ const putListener = `INSERT INTO listener (account, service, url, username, pass
 // the service, whose tuning (TuneListener) it keeps. None of the account's
 // callbacks is lost by it.
 func (s *Store) PutListener(ctx context.Context, l license.Listener, now time.Time) error {
-	password, err := s.seal(l.Password, l.Account, l.Service, "password")
-	if err != nil {
-		return err
-	}
 	e := s.entry("listener.register", l.Account, l.Service)
-	err = s.write(ctx, l.Account, 1, func(tx *tx) error {
+	err := s.write(ctx, l.Account, 1, func(tx *tx) error {
+		password, err := s.seal(tx, l.Password, place(l.Account, l.Service, "password"))
+		if err != nil {
+			return err
+		}
 		before, err := listenerFacts(tx, l.Account, l.Service)
 		if err != nil {
 			return err
@@ -45,12 +43,12 @@ const tuneListener = `UPDATE listener SET attempts = $3, wait = $4, timeout = $5
 // attempts, their interval and timeout, and the signing secret. It fails with
 // license.ErrNotFound.
 func (s *Store) TuneListener(ctx context.Context, l license.Listener) error {
-	secret, err := s.seal(l.SigningSecret, l.Account, l.Service, "secret")
-	if err != nil {
-		return err
-	}
 	e := s.entry("listener.tune", l.Account, l.Service)
-	err = s.write(ctx, l.Account, 1, func(tx *tx) error {
+	err := s.write(ctx, l.Account, 1, func(tx *tx) error {
+		secret, err := s.seal(tx, l.SigningSecret, place(l.Account, l.Service, "secret"))
+		if err != nil {
+			return err
+		}
 		before, err := listenerFacts(tx, l.Account, l.Service)
 		if err != nil {
 			return err
@@ -160,63 +158,10 @@ func (s *Store) scanListener(account license.AccountName) func(func(...any) erro
 			return l, err
 		}
 		l.Interval, l.Timeout = time.Duration(wait)*time.Microsecond, time.Duration(timeout)*time.Microsecond
-		if l.Password, err = s.open(password, account, l.Service, "password"); err != nil {
+		if l.Password, err = s.open(password, place(account, l.Service, "password")); err != nil {
 			return l, err
 		}
-		l.SigningSecret, err = s.open(secret, account, l.Service, "secret")
+		l.SigningSecret, err = s.open(secret, place(account, l.Service, "secret"))
 		return l, err
 	}
-}
-
-// seal encrypts a secret so that it can be opened in its own place only.
-func (s *Store) seal(secret string, account license.AccountName, service, field string) (string, error) {
-	if secret == "" {
-		return "", nil
-	}
-	if s.sealer == nil {
-		return "", fmt.Errorf("keeping a secret: %w: there is no sealing key", license.ErrNotConfigured)
-	}
-	return s.sealer.Seal(secret, place(account, service, field)), nil
-}
-
-func (s *Store) open(sealed string, account license.AccountName, service, field string) (string, error) {
-	if sealed == "" {
-		return "", nil
-	}
-	if s.sealer == nil {
-		return "", fmt.Errorf("reading a secret: %w: there is no sealing key", license.ErrNotConfigured)
-	}
-	return s.sealer.Open(sealed, place(account, service, field))
-}
-
-func place(account license.AccountName, service, field string) string {
-	return "listener/" + string(account) + "/" + service + "/" + field
-}
-
-const (
-	insertSetting = `INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`
-	selectSetting = `SELECT value FROM setting WHERE name = $1`
-)
-
-// ErrOtherKey says that the database's secrets were sealed with another key.
-var ErrOtherKey = errors.New("the secrets in this database were sealed with another key")
-
-// CheckSealer makes the sealing key the database's own if it has none yet, and
-// fails with ErrOtherKey if it has another.
-func (s *Store) CheckSealer(ctx context.Context) error {
-	if s.sealer == nil {
-		return nil
-	}
-	const name = "sealing-key-fingerprint"
-	err := s.write(ctx, "", 1, func(tx *tx) error {
-		if _, err := tx.exec(insertSetting, name, s.sealer.Fingerprint()); err != nil {
-			return err
-		}
-		have, err := first(tx, one[string], selectSetting, name)
-		if err == nil && have != s.sealer.Fingerprint() {
-			err = ErrOtherKey
-		}
-		return err
-	})
-	return s.failed("checking the sealing key", err)
 }

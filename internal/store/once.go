@@ -26,7 +26,10 @@ type OnceKey struct {
 // down.
 var ErrPending = errors.New("a call with this idempotency key was begun and has no answer yet")
 
-const claimPrefix = "claim:"
+const (
+	claimPrefix  = "claim:"
+	callerPrefix = "operator:"
+)
 
 const (
 	claimOnce = `INSERT INTO idempotency (account, application, operation, key, hash, request, time)
@@ -44,7 +47,7 @@ func (k OnceKey) args() []any { return []any{string(k.Account), k.caller(), k.Op
 
 // caller keeps the keys of operators apart from those of applications, whose
 // keys have no colon.
-func (k OnceKey) caller() string { return "operator:" + k.Caller }
+func (k OnceKey) caller() string { return callerPrefix + k.Caller }
 
 func (k OnceKey) place() string {
 	return strings.Join([]string{"idempotency", string(k.Account), k.caller(), k.Operation, k.Key}, "/")
@@ -90,18 +93,21 @@ func (s *Store) BeginOnce(ctx context.Context, k OnceKey, now time.Time) (claim,
 
 // EndOnce writes down what a call was answered.
 func (s *Store) EndOnce(ctx context.Context, k OnceKey, claim, answer string) error {
-	return s.endOnce(ctx, k, answerOnce, claim, s.sealer.Seal(answer, k.place()))
+	err := s.write(ctx, k.Account, 1, func(tx *tx) error {
+		sealed, err := s.seal(tx, answer, k.place())
+		if err == nil {
+			_, err = tx.exec(answerOnce, append(k.args(), claim, sealed)...)
+		}
+		return err
+	})
+	return s.failed("ending a call under its key", err)
 }
 
 // ForgetOnce makes a key as if it had never been used, for a call that changed
 // nothing.
 func (s *Store) ForgetOnce(ctx context.Context, k OnceKey, claim string) error {
-	return s.endOnce(ctx, k, forgetOnce, claim)
-}
-
-func (s *Store) endOnce(ctx context.Context, k OnceKey, text string, rest ...any) error {
 	err := s.write(ctx, k.Account, 1, func(tx *tx) error {
-		_, err := tx.exec(text, append(k.args(), rest...)...)
+		_, err := tx.exec(forgetOnce, append(k.args(), claim)...)
 		return err
 	})
 	return s.failed("ending a call under its key", err)

@@ -33,6 +33,8 @@ var acrossAccounts = map[string]string{
 	"laterAtListener": "the same",
 	"stuckInAll":      "the same",
 	"pageOwners":      "the same, read",
+	"sealedListeners": "the look for what an older key seals: it locks nothing",
+	"sealedAnswers":   "the same",
 }
 
 // uncounted are the INSERT … SELECT … ON CONFLICT that return nothing, and

@@ -164,8 +164,9 @@ func (s *Store) Hasten(ctx context.Context, iccid license.ICCID, now time.Time) 
 }
 
 const (
-	setSetting   = `INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
-	sandboxState = "sandbox"
+	selectSetting = `SELECT value FROM setting WHERE name = $1`
+	setSetting    = `INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
+	sandboxState  = "sandbox"
 )
 
 // KeepSandbox keeps what a sandbox is about beside its data: its clock and faults.
