@@ -4,10 +4,8 @@ package console
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
 	"fmt"
@@ -22,12 +20,8 @@ func places() [][]place {
 	return [][]place{
 		{{"overview", "Overview", "/"}},
 		{
-			{"assign", "Assign", "/assign"},
-			{"pools", "Pools", "/pools"},
-			{"sims", "SIMs", "/sims"},
-			{"import", "Import", "/import"},
-			{"requests", "Requests", "/requests"},
-			{"stuck", "Stuck tasks", "/stuck"},
+			{"assign", "Assign", "/assign"}, {"pools", "Pools", "/pools"}, {"sims", "SIMs", "/sims"}, {"import", "Import", "/import"},
+			{"requests", "Requests", "/requests"}, {"stuck", "Stuck tasks", "/stuck"},
 		},
 		{{"callbacks", "Callbacks", "/callbacks"}, {"listeners", "Listeners", "/listeners"}},
 		{{"accounts", "Accounts", "/accounts"}, {"access", "Access", "/access"}, {"audit", "Audit", "/audit"}, {"verify", "Verify", "/verify"}},
@@ -786,7 +780,7 @@ func table(id string, g grid) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Var38 := []any{templ.KV("num", g.numbers[i])}
+					var templ_7745c5c3_Var38 = []any{templ.KV("num", g.numbers[i])}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_ElementWriter, templ_7745c5c3_Var38...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
@@ -895,7 +889,7 @@ func table(id string, g grid) templ.Component {
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
-						templ_7745c5c3_Var44 := []any{templ.KV("num", g.numbers[i])}
+						var templ_7745c5c3_Var44 = []any{templ.KV("num", g.numbers[i])}
 						templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_ElementWriter, templ_7745c5c3_Var44...)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
@@ -1052,7 +1046,7 @@ func value(c cell) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Var50 := []any{"badge", c.tone}
+					var templ_7745c5c3_Var50 = []any{"badge", c.tone}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_ElementWriter, templ_7745c5c3_Var50...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
@@ -1119,7 +1113,7 @@ func value(c cell) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Var54 := []any{"badge", c.tone}
+					var templ_7745c5c3_Var54 = []any{"badge", c.tone}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_ElementWriter, templ_7745c5c3_Var54...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
@@ -1174,7 +1168,7 @@ func value(c cell) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Var57 := []any{templ.KV("code", c.code)}
+				var templ_7745c5c3_Var57 = []any{templ.KV("code", c.code)}
 				templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_ElementWriter, templ_7745c5c3_Var57...)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
@@ -1379,7 +1373,7 @@ func input(prefix string, f field) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Var69 := []any{"field", templ.KV("check", f.kind == "check")}
+			var templ_7745c5c3_Var69 = []any{"field", templ.KV("check", f.kind == "check")}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_ElementWriter, templ_7745c5c3_Var69...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -2013,7 +2007,7 @@ func act(action, label, tone string, fields ...field) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Var100 := []any{tone}
+			var templ_7745c5c3_Var100 = []any{tone}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_ElementWriter, templ_7745c5c3_Var100...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
