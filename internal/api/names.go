@@ -68,6 +68,7 @@ func passNames(dec *jsontext.Decoder) error {
 			if len(open) > 0 && open[len(open)-1] != nil && length%2 == 1 && open[len(open)-1].twice(token.String()) {
 				return errTwice(dec)
 			}
+		default: // a value that is not a string has no name in it
 		}
 		if depth == base {
 			return nil

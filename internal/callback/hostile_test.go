@@ -73,7 +73,7 @@ func (b *bench) raw(t *testing.T, account license.AccountName, name string, serv
 	go func() {
 		for conn, err := p.Accept(); err == nil; conn, err = p.Accept() {
 			go func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				r, err := http.ReadRequest(bufio.NewReader(conn))
 				if err != nil {
 					return

@@ -82,7 +82,7 @@ func newAlerter(c *core) (*alerter, error) {
 // own, so it may be anywhere, through a proxy too, but for where nothing is ever
 // sent: a name that somebody else controls may come to point there.
 func alertTransport() http.RoundTripper {
-	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is documented to be one
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is documented to be one
 	t.DialContext = callback.NewOwnGuard().DialContext
 	return t
 }

@@ -52,7 +52,7 @@ var spites = []func(http.ResponseWriter, *http.Request){
 		if err != nil {
 			return
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		_, err = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-Drip: ")
 		for ; err == nil && sleep(r.Context(), time.Second); _, err = io.WriteString(c, "x") {
 		}
