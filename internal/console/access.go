@@ -107,17 +107,17 @@ func (c *Console) access(v *visit) error { return c.showAccess(v, nil) }
 func (c *Console) showAccess(v *visit, made *secret) error {
 	state := func(disabled bool) cell { return yesNo(disabled, badge("disabled", "bad"), badge("ok", "good")) }
 	applications := listing[client.Application]{caption: "Applications", path: "/applications", empty: noApplications(), columns: []column[client.Application]{
-		{"Key", func(a client.Application) cell { return cell{text: a.Key, code: true} }},
+		{"Key", func(a client.Application) cell { return id(a.Key, Prefix+"/audit?target="+queryEscape(a.Key)) }},
 		{"Token issued", func(a client.Application) cell { return when(a.TokenIssued) }},
 		{"State", func(a client.Application) cell { return state(a.Disabled) }},
 	}}
 	users := listing[client.User]{caption: "Users", path: "/users", empty: noUsers(), columns: []column[client.User]{
-		{"Name", func(u client.User) cell { return words(u.Name) }},
+		{"Name", func(u client.User) cell { return link(u.Name, Prefix+"/audit?target="+queryEscape(u.Name)) }},
 		{"Accounts", func(u client.User) cell { return words(strings.Join(u.Accounts, ", ")) }},
 		{"State", func(u client.User) cell { return state(u.Disabled) }},
 	}}
 	operators := listing[client.Operator]{caption: "Operators", path: "/operators", columns: []column[client.Operator]{
-		{"Name", func(o client.Operator) cell { return words(o.Name) }},
+		{"Name", func(o client.Operator) cell { return link(o.Name, Prefix+"/audit?who="+queryEscape(o.Name)) }},
 		{"Role", func(o client.Operator) cell { return words(o.Role) }},
 		{"Token", func(o client.Operator) cell { return yesNo(o.Token, words("yes"), words("no")) }},
 		{"Password", func(o client.Operator) cell { return yesNo(o.Password, words("yes"), words("no")) }},

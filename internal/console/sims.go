@@ -25,11 +25,19 @@ func licenseCell(s client.SIM) cell {
 	return b
 }
 
+// found is an identifier that leads to what it finds.
+func found(text string) cell {
+	if text == "" {
+		return words("")
+	}
+	return id(text, Prefix+"/sims?find="+queryEscape(text))
+}
+
 func simColumns() []column[client.SIM] {
 	return []column[client.SIM]{
 		{"ICCID", func(s client.SIM) cell { return id(s.ICCID, simHref(s.Account, s.ICCID)) }},
-		{"IMEI", func(s client.SIM) cell { return cell{text: s.IMEI, code: true} }},
-		{"MDN", func(s client.SIM) cell { return cell{text: s.MDN, code: true} }},
+		{"IMEI", func(s client.SIM) cell { return found(s.IMEI) }},
+		{"MDN", func(s client.SIM) cell { return found(s.MDN) }},
 		{"Account", func(s client.SIM) cell { return link(s.Account, accountHref(s.Account)) }},
 		{"State", func(s client.SIM) cell {
 			return badge(s.State, yesNo(s.State == "active", cell{tone: "good"}, cell{tone: "quiet"}).tone)

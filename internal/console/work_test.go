@@ -8,7 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
 	"github.com/simlatch/simlatch/internal/auth"
@@ -348,6 +351,33 @@ func TestOutcomes(t *testing.T) {
 	b.waits(`location.search.includes("outcome=refused") && document.querySelectorAll("#tasks tbody tr").length === 2`, "two devices are left")
 	b.sees("#tasks", "the SIM is barred in the network")
 	b.check()
+}
+
+// TestOwnTime shows the reader's own time beside UTC.
+func TestOwnTime(t *testing.T) {
+	b := newTab(t, auth.RoleViewer)
+	_, err := cdp.Call(b.ctx, chromedp.FromContext(b.ctx).Target, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Kolkata"})
+	must(t, err)
+	b.open("/accounts/" + fleet)
+	utc := eval[string](b, `document.querySelector("time").dateTime`)
+	at, err := time.Parse(time.RFC3339, utc)
+	must(t, err)
+	b.sees("time", at.Format("2006-01-02 15:04:05"))
+	b.sees("time .local", at.In(time.FixedZone("", 5*3600+1800)).Format("04:05"))
+	b.sees("time .local", "GMT+5:30")
+}
+
+// TestDrop drops a file on the form, as a mouse would.
+func TestDrop(t *testing.T) {
+	b := newTab(t, auth.RoleOperator)
+	b.open("/import")
+	_ = eval[bool](b, `(() => { const d = new DataTransfer(); d.items.add(new File([`+quoted("iccid,imei\n"+iccid(1, 601)+","+imei(1, 601)+"\n")+`], "dropped.csv", { type: "text/csv" }));
+		for (const type of ["dragover", "drop"]) document.querySelector("[data-drop]").dispatchEvent(new DragEvent(type, { dataTransfer: d, bubbles: true, cancelable: true }));
+		return true; })()`)
+	b.fill("account", fleet)
+	b.press("Check")
+	b.sees("h1", "Import dropped.csv")
+	b.sees("#upload", "1 SIMs would be added")
 }
 
 // TestVerify verifies the ledger.
