@@ -83,7 +83,6 @@ func taskOutcome(t client.Task) cell {
 func taskColumns() []column[client.Task] {
 	return []column[client.Task]{
 		{"ICCID", func(t client.Task) cell { return id(t.ICCID, simHref(t.Account, t.ICCID)) }},
-		{"IMEI", func(t client.Task) cell { return found(t.IMEI) }},
 		{"Outcome", taskOutcome},
 		{"Settled", func(t client.Task) cell { return when(t.Settled) }},
 		{"Callback", taskState},
