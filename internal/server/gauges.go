@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +35,9 @@ type gauges struct {
 	pools    *prometheus.GaugeVec
 	empty    *prometheus.GaugeVec
 	looked   prometheus.Gauge
-	skus     map[string]bool // that are shown; run's own
+	skus     map[string]bool // that are shown
+
+	looking sync.Mutex // held through a look
 }
 
 // newGauges makes the gauges of a core whose store is open.
@@ -91,6 +94,8 @@ func (g *gauges) run(ctx context.Context) error {
 
 // look looks once. What cannot be learnt in time stays as it was.
 func (g *gauges) look(ctx context.Context) {
+	g.looking.Lock()
+	defer g.looking.Unlock()
 	within, cancel := context.WithTimeout(ctx, gaugeTimeout)
 	defer cancel()
 	now := g.clock.Now()
