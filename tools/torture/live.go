@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -155,6 +156,15 @@ func (w *world) buried(l life, p *process, before int) (death, error) {
 	return death{l.name(), w.work() - before}, nil
 }
 
+// didAll reports whether some work of each kind was acknowledged, without which
+// nothing of it can be found lost.
+func (w *world) didAll() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	bought := slices.Contains(slices.Collect(maps.Values(w.bought)), acknowledged)
+	return bought && len(w.requests) > 0 && len(w.imported) > 0
+}
+
 func (w *world) wait(p *process, d time.Duration) {
 	select {
 	case <-p.ended:
@@ -201,6 +211,17 @@ func (w *world) outlive(h host, p *process) (deaths []death, err error) {
 // finish lets all that was asked for end, and the server.
 func (w *world) finish(p *process) error {
 	w.urls.Store(&[]string{p.url})
+	for late := time.After(w.patience); !w.didAll(); {
+		select {
+		case <-p.ended:
+			return fmt.Errorf("the last server died: %w\n%s", p.err, w.logEnd())
+		case <-late:
+			return fmt.Errorf("within %s of the last death no request, no purchase or no import was acknowledged\n%s", w.patience, w.logEnd())
+		case <-w.ctx.Done():
+			return w.ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 	close(w.stop)
 	w.working.Wait()
 	if err := w.rest(); err != nil {
