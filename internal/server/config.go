@@ -142,6 +142,7 @@ type Config struct {
 	// listenerConns is how many callbacks a listener gets at once, in a sandbox.
 	listenerConns int
 	bodyTimeout   time.Duration // as in api.Config; tests have a short one
+	callTimeout   time.Duration // Timeout of both APIs; tests have a short one
 }
 
 // ParseCallbackPorts reads the ports of --callback-ports.

@@ -165,7 +165,7 @@ func (c *core) wire() error {
 	c.api, err = api.New(c.cfg.boxedAPI(api.Config{
 		Auth: authority, Licenses: c.store, Inventory: c.store, Listeners: c.store, ListenersAs: func(who license.Actor) api.Listeners { return c.store.As(who) }, Work: work,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
-		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, AddressRateLimit: c.cfg.AddressRateLimit, BodyTimeout: c.cfg.bodyTimeout,
+		MaxDevices: c.cfg.MaxDevices, RateLimit: c.cfg.RateLimit, AddressRateLimit: c.cfg.AddressRateLimit, BodyTimeout: c.cfg.bodyTimeout, Timeout: c.cfg.callTimeout,
 		MaxCalls: c.cfg.MaxCalls, MaxBodies: c.cfg.MaxBodies,
 		Nodes:        func() int { return int(c.nodes.Load()) },
 		CheckURLHost: guard.CheckHost,
@@ -176,6 +176,7 @@ func (c *core) wire() error {
 	c.operator, err = operator.New(operator.Config{
 		Operators: authority, Store: c.store, Tester: c.sender, Accept: c.api.Accept, Message: c.sender.Message,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Version: ReadBuild().Version, MaxDevices: c.cfg.MaxDevices,
+		Timeout: c.cfg.callTimeout,
 	})
 	if err != nil {
 		return err
