@@ -64,23 +64,28 @@ type isolation struct {
 	tried, refused, empty int
 }
 
+// eachIsolation runs f with the matrix on each engine.
+func eachIsolation(t *testing.T, f func(t *testing.T, m *isolation)) {
+	t.Helper()
+	for _, e := range storetest.Engines(t) {
+		t.Run(e.Name, func(t *testing.T) { f(t, newIsolation(t, e)) })
+	}
+}
+
 // TestIsolation makes every call there is as everybody who may not: it is refused
 // or, where it is about the caller's own, finds nothing; what exists elsewhere is
 // answered as what exists nowhere; nothing changes.
 func TestIsolation(t *testing.T) {
-	for _, e := range storetest.Engines(t) {
-		t.Run(e.Name, func(t *testing.T) {
-			m := newIsolation(t, e)
-			m.compatible()
-			m.operators()
-			m.receiver()
-			m.public()
-			t.Logf("%d cells tried, %d refused, %d about the caller's own with nothing in them", m.tried, m.refused, m.empty)
-			if m.tried != m.refused+m.empty || m.tried < 1000 {
-				t.Errorf("%d cells were neither refused nor empty, of %d", m.tried-m.refused-m.empty, m.tried)
-			}
-		})
-	}
+	eachIsolation(t, func(t *testing.T, m *isolation) {
+		m.compatible()
+		m.operators()
+		m.receiver()
+		m.public()
+		t.Logf("%d cells tried, %d refused, %d about the caller's own with nothing in them", m.tried, m.refused, m.empty)
+		if m.tried != m.refused+m.empty || m.tried < 1000 {
+			t.Errorf("%d cells were neither refused nor empty, of %d", m.tried-m.refused-m.empty, m.tried)
+		}
+	})
 }
 
 func newIsolation(t *testing.T, e storetest.Engine) *isolation {
@@ -334,6 +339,13 @@ func (m *isolation) rows(query, table string) (list []string) {
 // TestIsolationUpstream tries what receives an upstream's callbacks: who knows the
 // password of one account learns nothing of another, not even whether it is there.
 func TestIsolationUpstream(t *testing.T) {
+	for _, e := range storetest.Engines(t) {
+		t.Run(e.Name, func(t *testing.T) { isolationUpstream(t, e) })
+	}
+}
+
+func isolationUpstream(t *testing.T, e storetest.Engine) {
+	t.Helper()
 	passwords := make(chan [2]string, 10)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -354,11 +366,11 @@ func TestIsolationUpstream(t *testing.T) {
 		}
 	}))
 	defer upstream.Close()
-	e := storetest.Engines(t)[0]
 	db := e.NewDatabase(t)
 	r := startServer(t, Config{
 		Database: db.URL, Seed: writeFile(t, t.TempDir(), "seed.yaml", isolationSeed), Carrier: CarrierUpstream + upstream.URL,
-		Upstream: UpstreamConfig{Key: "k", Secret: "s", User: "u", Password: "p", Listen: "127.0.0.1:0", CallbackURL: "http://127.0.0.1:1/heard"},
+		SecretsKeyFile: writeFile(t, t.TempDir(), "key", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n"),
+		Upstream:       UpstreamConfig{Key: "k", Secret: "s", User: "u", Password: "p", Listen: "127.0.0.1:0", CallbackURL: "http://127.0.0.1:1/heard"},
 	})
 	known := map[string]string{}
 	for len(known) < 2 {

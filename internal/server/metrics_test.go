@@ -95,22 +95,23 @@ func TestMetricsTell(t *testing.T) {
 // TestCallbackCarriesTheTrace of whoever made the request, where the server itself
 // traces nothing; and none that is no trace context.
 func TestCallbackCarriesTheTrace(t *testing.T) {
-	cfg := sqliteConfig(t)
-	cfg.Seed = writeFile(t, t.TempDir(), "seed.yaml", goodSeed)
-	r := startServer(t, cfg)
-	c := r.login(t)
-	heard := make(chan http.Header, 10)
-	listener := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) { heard <- q.Header }))
-	t.Cleanup(listener.Close)
-	c.call(http.MethodPost, "/callbacks/"+testAccount, map[string]string{"name": "CarrierService", "url": listener.URL}, http.StatusOK, nil)
-	for _, step := range []struct{ action, sent, want string }{
-		{"assign", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
-		{"unassign", "words", ""},
-	} {
-		c.traceparent = step.sent
-		c.call(http.MethodPost, "/devices/license/actions/"+step.action, licenseRequest("SIMSec-IoT", "89148000000000000012"), http.StatusOK, nil)
-		if got := (<-heard).Get("Traceparent"); got != step.want {
-			t.Errorf("%s: the callback carried %q, want %q", step.action, got, step.want)
+	onEachEngine(t, func(t *testing.T, cfg Config) {
+		cfg.Seed = writeFile(t, t.TempDir(), "seed.yaml", goodSeed)
+		r := startServer(t, cfg)
+		c := r.login(t)
+		heard := make(chan http.Header, 10)
+		listener := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) { heard <- q.Header }))
+		t.Cleanup(listener.Close)
+		c.call(http.MethodPost, "/callbacks/"+testAccount, map[string]string{"name": "CarrierService", "url": listener.URL}, http.StatusOK, nil)
+		for _, step := range []struct{ action, sent, want string }{
+			{"assign", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+			{"unassign", "words", ""},
+		} {
+			c.traceparent = step.sent
+			c.call(http.MethodPost, "/devices/license/actions/"+step.action, licenseRequest("SIMSec-IoT", "89148000000000000012"), http.StatusOK, nil)
+			if got := (<-heard).Get("Traceparent"); got != step.want {
+				t.Errorf("%s: the callback carried %q, want %q", step.action, got, step.want)
+			}
 		}
-	}
+	})
 }

@@ -88,29 +88,30 @@ func countSIMs(t *testing.T, r *running) int {
 // TestSeedGrows loads a seed that has grown, and one that spells its account
 // without hyphens.
 func TestSeedGrows(t *testing.T) {
-	cfg := sqliteConfig(t)
-	dir := t.TempDir()
-	cfg.Seed = writeFile(t, dir, "seed.yaml", goodSeed)
-	if err := startServer(t, cfg).end(); err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, dir, "fleet.csv", "iccid,imei,account\n"+
-		"89148000000000000012,490154203237518,000012345600001\n"+ // as it is there
-		"89148000000000000020,490154203237534,000012345600001\n"+ // with another IMEI
-		"89148000000000000038,490154203237542,000012345600001\n") // new
-	writeFile(t, dir, "seed.yaml", "accounts: [{name: 000012345600001, pools: {SIMSec-IoT: 5000}}]\ndeviceFiles: [fleet.csv]\n")
-	r := startServer(t, cfg)
-	if got := countSIMs(t, r); got != 3 {
-		t.Errorf("there are %d SIMs, want 3", got)
-	}
-	accounts, err := r.store.Accounts(t.Context())
-	if err != nil || len(accounts) != 1 {
-		t.Errorf("accounts = %v, %v; want the one of before", accounts, err)
-	}
-	if log := r.log.String(); !strings.Contains(log, "fleet.csv:3: the SIM 89148000000000000020 is in the database with IMEI") ||
-		strings.Contains(log, "the seed differs") {
-		t.Error("the log should name the SIM with another IMEI, and nothing else")
-	}
+	onEachEngine(t, func(t *testing.T, cfg Config) {
+		dir := t.TempDir()
+		cfg.Seed = writeFile(t, dir, "seed.yaml", goodSeed)
+		if err := startServer(t, cfg).end(); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, dir, "fleet.csv", "iccid,imei,account\n"+
+			"89148000000000000012,490154203237518,000012345600001\n"+ // as it is there
+			"89148000000000000020,490154203237534,000012345600001\n"+ // with another IMEI
+			"89148000000000000038,490154203237542,000012345600001\n") // new
+		writeFile(t, dir, "seed.yaml", "accounts: [{name: 000012345600001, pools: {SIMSec-IoT: 5000}}]\ndeviceFiles: [fleet.csv]\n")
+		r := startServer(t, cfg)
+		if got := countSIMs(t, r); got != 3 {
+			t.Errorf("there are %d SIMs, want 3", got)
+		}
+		accounts, err := r.store.Accounts(t.Context())
+		if err != nil || len(accounts) != 1 {
+			t.Errorf("accounts = %v, %v; want the one of before", accounts, err)
+		}
+		if log := r.log.String(); !strings.Contains(log, "fleet.csv:3: the SIM 89148000000000000020 is in the database with IMEI") ||
+			strings.Contains(log, "the seed differs") {
+			t.Error("the log should name the SIM with another IMEI, and nothing else")
+		}
+	})
 }
 
 // TestSeedFaults: a fault anywhere is named with its file and line, and nothing
@@ -127,30 +128,31 @@ func TestSeedFaults(t *testing.T) {
 		"device's account": {"devices: [{account: 0000999999-00001, imei: 490154203237518, iccid: 89148010000000000001}]\n", moreSIMs(0, 1), "seed.yaml:1: the account 0000999999-00001 is neither"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := sqliteConfig(t)
-			dir := t.TempDir()
-			if test.fleet != "" {
-				writeFile(t, dir, "fleet.csv", test.fleet)
-			}
-			seed := test.seed
-			if seed == "" {
-				seed = goodSeed
-			}
-			cfg.Seed = writeFile(t, dir, "seed.yaml", seed+"deviceFiles: [fleet.csv]\n")
-			_, err := tryServer(t, cfg)
-			fails(t, err, test.want)
-			if err != nil && !strings.Contains(err.Error(), dir) {
-				t.Errorf("the error %q does not say where the file is", err)
-			}
-			cfg.Seed = ""
-			r := startServer(t, cfg)
-			if got := countSIMs(t, r); got != 0 {
-				t.Errorf("%d SIMs were imported", got)
-			}
-			pools, err := r.store.Pools(t.Context(), testAccount)
-			if err != nil || len(pools) > 0 {
-				t.Errorf("Pools = %v, %v; want none", pools, err)
-			}
+			onEachEngine(t, func(t *testing.T, cfg Config) {
+				dir := t.TempDir()
+				if test.fleet != "" {
+					writeFile(t, dir, "fleet.csv", test.fleet)
+				}
+				seed := test.seed
+				if seed == "" {
+					seed = goodSeed
+				}
+				cfg.Seed = writeFile(t, dir, "seed.yaml", seed+"deviceFiles: [fleet.csv]\n")
+				_, err := tryServer(t, cfg)
+				fails(t, err, test.want)
+				if err != nil && !strings.Contains(err.Error(), dir) {
+					t.Errorf("the error %q does not say where the file is", err)
+				}
+				cfg.Seed = ""
+				r := startServer(t, cfg)
+				if got := countSIMs(t, r); got != 0 {
+					t.Errorf("%d SIMs were imported", got)
+				}
+				pools, err := r.store.Pools(t.Context(), testAccount)
+				if err != nil || len(pools) > 0 {
+					t.Errorf("Pools = %v, %v; want none", pools, err)
+				}
+			})
 		})
 	}
 }

@@ -131,23 +131,24 @@ func TestDrain(t *testing.T) {
 
 // TestGraceEnds stops a server whose listener never answers.
 func TestGraceEnds(t *testing.T) {
-	cfg := sqliteConfig(t)
-	cfg.Seed = writeFile(t, t.TempDir(), "seed.yaml", goodSeed)
-	cfg.Grace = 50 * time.Millisecond
-	r := startServer(t, cfg)
-	c := r.login(t)
-	hold := make(chan struct{})
-	defer close(hold)
-	listener := c.listen(hold)
-	c.call(http.MethodPost, "/devices/license/actions/assign", licenseRequest("SIMSec-IoT", "89148000000000000012"), http.StatusOK, nil)
-	<-listener.arrived
-	started := time.Now()
-	if err := r.end(); err != nil {
-		t.Errorf("Run = %v", err)
-	}
-	if took := time.Since(started); took > 5*time.Second {
-		t.Errorf("Run took %v to end, with a grace of %v", took, cfg.Grace)
-	}
+	onEachEngine(t, func(t *testing.T, cfg Config) {
+		cfg.Seed = writeFile(t, t.TempDir(), "seed.yaml", goodSeed)
+		cfg.Grace = 50 * time.Millisecond
+		r := startServer(t, cfg)
+		c := r.login(t)
+		hold := make(chan struct{})
+		defer close(hold)
+		listener := c.listen(hold)
+		c.call(http.MethodPost, "/devices/license/actions/assign", licenseRequest("SIMSec-IoT", "89148000000000000012"), http.StatusOK, nil)
+		<-listener.arrived
+		started := time.Now()
+		if err := r.end(); err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		if took := time.Since(started); took > 5*time.Second {
+			t.Errorf("Run took %v to end, with a grace of %v", took, cfg.Grace)
+		}
+	})
 }
 
 func TestOneServerPerSQLiteFile(t *testing.T) {
