@@ -1,15 +1,19 @@
 package carrier
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"path"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/m2m"
 )
 
@@ -42,9 +46,9 @@ func newOnceTransport(u *Upstream) *onceTransport {
 	}
 	fresh := next.Clone()
 	fresh.DisableKeepAlives = true
-	t := &onceTransport{u: u, next: next, fresh: fresh}
+	t := &onceTransport{u: u, next: hushing{u, next}, fresh: hushing{u, fresh}}
 	if u.cfg.Observe != nil {
-		t.next, t.fresh = u.cfg.Observe(next), u.cfg.Observe(fresh)
+		t.next, t.fresh = u.cfg.Observe(t.next), u.cfg.Observe(t.fresh)
 	}
 	return t
 }
@@ -78,6 +82,68 @@ func (t *onceTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxUpstreamAnswer}
 	return resp, nil
 }
+
+// hushing blots our secrets out of what an upstream says instead of an answer, since it
+// may show what it was sent, and its words come into logs, callbacks, the console and
+// recorded exchanges.
+type hushing struct {
+	u    *Upstream
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (h hushing) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := h.next.RoundTrip(r)
+	if err == nil && resp.StatusCode >= http.StatusMultipleChoices {
+		h.u.hush(r, resp)
+	}
+	return resp, err
+}
+
+// shortSecret is what is not blotted out: words of the upstream's own may contain it,
+// and they decide.
+const shortSecret = 8
+
+func (u *Upstream) hush(r *http.Request, resp *http.Response) {
+	said, err := io.ReadAll(&boundedBody{ReadCloser: resp.Body, left: maxUpstreamAnswer})
+	_, sent, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	secrets := []string{sent, r.Header.Get(m2m.SessionHeader)}
+	switch parent, last := path.Split(r.URL.Path); {
+	case strings.Contains(parent, "/callbacks/"):
+		secrets = append(secrets, u.password(u.ours(last)))
+	case last == "token", last == "login":
+		secrets = append(secrets, u.cfg.Secret, u.cfg.Password)
+	}
+	for _, secret := range secrets {
+		if len(secret) >= shortSecret {
+			said = bytes.ReplaceAll(said, []byte(secret), []byte("********"))
+		}
+	}
+	resp.Body = hushed{io.MultiReader(bytes.NewReader(said), failed{err}), resp.Body}
+	resp.ContentLength = -1
+}
+
+// ours is the name here of an account there.
+func (u *Upstream) ours(theirs string) license.AccountName {
+	for ours, name := range u.cfg.Accounts {
+		if name == theirs {
+			return ours
+		}
+	}
+	return license.AccountName(theirs)
+}
+
+// hushed is a body that was changed.
+type hushed struct {
+	io.Reader
+	io.Closer
+}
+
+// failed is the end of a body that could not be read to its end; nil is io.EOF.
+type failed struct{ err error }
+
+// Read implements io.Reader.
+func (f failed) Read([]byte) (int, error) { return 0, cmp.Or(f.err, io.EOF) }
 
 // maxUpstreamAnswer is the largest answer that is read: no list of devices is
 // among them.

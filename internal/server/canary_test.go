@@ -2,14 +2,17 @@ package server
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/simlatch/simlatch/internal/console"
 	"github.com/simlatch/simlatch/internal/operator/client"
 	"github.com/simlatch/simlatch/internal/store/storetest"
 	"github.com/simlatch/simlatch/m2m"
@@ -26,47 +29,66 @@ devices:
 
 // canaries are secrets, and what was said outside that may hold none of them.
 type canaries struct {
-	t       *testing.T
-	r       *running
-	secrets map[string]string
-	answers strings.Builder
+	t        *testing.T
+	r        *running
+	both     []string // headers of the right tokens
+	cookie   string   // of the console
+	secrets  map[string]string
+	answers  strings.Builder
+	traces   *spanCollector
+	database *severed
+	panics   *panicking
+	heard    atomic.Pointer[string] // the password that the upstream's callbacks must have
 }
 
-// TestSecretsStayInside plants a word in every secret, drives every route, with the
-// right secrets and by wrong calls, against a listener that echoes what it is sent
-// and a carrier that fails so, with the log at its most talkative, and then looks for
-// the words in the log, the metrics, the answers, the audit and the database.
+// TestSecretsStayInside plants a word in every secret, drives every route and every
+// page of the console, with the right secrets and by wrong calls, against listeners,
+// a carrier and an upstream that echo what they are sent, with the log at its most
+// talkative, through a panic and the loss of the database, and then looks for the
+// words in the log, the metrics, the traces, the answers, the pages, the events, the
+// recorded exchanges, the audit and the database.
 func TestSecretsStayInside(t *testing.T) {
 	for _, e := range storetest.Engines(t) {
-		t.Run(e.Name, func(t *testing.T) {
-			db := e.NewDatabase(t)
-			echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-				body, _ := io.ReadAll(q.Body)
-				w.WriteHeader(http.StatusTeapot)
-				for _, values := range q.Header {
-					body = append(body, strings.Join(values, " ")...)
-				}
-				_, _ = w.Write(body)
-			}))
-			defer echo.Close()
-			sealing := base64.StdEncoding.EncodeToString([]byte("canary-sealing-key-of-32-bytes!!"))
-			c := &canaries{t: t, secrets: map[string]string{
-				"client secret": "canary-client-secret", "other client secret": "canary-other-secret", "password": "canary-user-password",
-				"listener password": "canary-listener-password", "sealing key": "canary-sealing-key", "sealing key, encoded": sealing,
-				"carrier token": "canary-carrier-token", "carrier secret": strings.TrimPrefix(carrierSecret, "whsec_"), "carrier secret, decoded": "canary-carrier-secret",
-				"alert secret": "Y2FuYXJ5LWFsZXJ0LXNlY3JldC1jYW5hcnk=", "alert URL": "canary-alert-token", "wrong password": "canary-wrong-password", "wrong secret": "canary-wrong-secret",
-			}}
-			cfg := Config{
-				Database: db.URL, Seed: writeFile(t, t.TempDir(), "seed.yaml", canarySeed), SecretsKeyFile: writeFile(t, t.TempDir(), "key", sealing+"\n"),
-				Carrier: "http:" + echo.URL, CarrierToken: "canary-carrier-token", CarrierSecret: carrierSecret,
-				AlertURL: echo.URL + "/?token=canary-alert-token", AlertSecret: "whsec_Y2FuYXJ5LWFsZXJ0LXNlY3JldC1jYW5hcnk=",
-			}
-			db.Damaged() // it is sealed with a key that the check at the end has not
-			c.r = startServer(t, cfg)
-			c.drive(echo.URL)
-			c.search(db)
-		})
+		for _, kind := range []string{"http:", CarrierUpstream} {
+			t.Run(e.Name+"/"+kind, func(t *testing.T) {
+				secretsStayInside(t, e.NewDatabase(t), kind)
+			})
+		}
 	}
+}
+
+func secretsStayInside(t *testing.T, db *storetest.Database, kind string) {
+	t.Helper()
+	echo := httptest.NewServer(http.HandlerFunc(echoes))
+	defer echo.Close()
+	sealing := base64.StdEncoding.EncodeToString([]byte("canary-sealing-key-of-32-bytes!!"))
+	c := &canaries{t: t, secrets: map[string]string{
+		"client secret": "canary-client-secret", "other client secret": "canary-other-secret", "password": "canary-user-password",
+		"listener password": "canary-listener-password", "sealing key": "canary-sealing-key", "sealing key, encoded": sealing,
+		"alert secret": "Y2FuYXJ5LWFsZXJ0LXNlY3JldC1jYW5hcnk=", "alert URL": "canary-alert-token", "wrong password": "canary-wrong-password", "wrong secret": "canary-wrong-secret",
+		"console password": "canary-console-password",
+	}}
+	cfg := Config{
+		Database: db.URL, Seed: writeFile(t, t.TempDir(), "seed.yaml", canarySeed), SecretsKeyFile: writeFile(t, t.TempDir(), "key", sealing+"\n"),
+		AlertURL: echo.URL + "/?token=canary-alert-token", AlertSecret: "whsec_Y2FuYXJ5LWFsZXJ0LXNlY3JldC1jYW5hcnk=",
+	}
+	if kind == CarrierUpstream {
+		c.echoUpstream(&cfg)
+	} else {
+		c.echoCarrier(&cfg, echo.URL)
+	}
+	c.sever(&cfg)
+	c.traceInto(&cfg)
+	c.panics = &panicking{Reader: rand.Reader}
+	cfg.Random = c.panics
+	db.Damaged() // it is sealed with a key that the check at the end has not
+	c.r = startServer(t, cfg)
+	events := c.drive(echo.URL)
+	c.console()
+	c.panic()
+	c.lose()
+	events()
+	c.search(db, cfg)
 }
 
 // call makes a call and keeps its answer, unless the answer is there to tell a
@@ -108,7 +130,9 @@ func between(text, before, after string) string {
 	return found
 }
 
-func (c *canaries) drive(listener string) {
+// drive makes calls of all kinds. The function that it returns ends the streams of events
+// and keeps what they said.
+func (c *canaries) drive(listener string) (events func()) {
 	const form = "application/x-www-form-urlencoded"
 	tokens := m2m.TokenPrefix + "/oauth2/token"
 	c.call("POST", tokens, "grant_type=client_credentials", false, "Content-Type", form, "Authorization", basicOf("demo-key", "canary-wrong-secret"))
@@ -130,6 +154,10 @@ func (c *canaries) drive(listener string) {
 	both := []string{"Authorization", "Bearer " + bearer, m2m.SessionHeader, session}
 	c.call("POST", m2m.APIPrefix+"/callbacks/"+testAccount, `{"name":"CarrierService","url":"`+listener+`/?key=x","username":"u","password":"canary-listener-password"}`, false, both...)
 	operator := []string{"Authorization", "Bearer " + admin}
+	c.both = both
+	c.call("POST", client.Prefix+"/operators/the-admin/password", `{"secret":"canary-console-password"}`, false, operator...)
+	cookie := c.signIn("the-admin")
+	events = c.listen(client.Prefix+"/events", operator, console.Prefix+"/events", []string{"Cookie", cookie})
 	secret := between(c.call("POST", client.Prefix+"/accounts/"+testAccount+"/listeners/CarrierService/secret", "", true, operator...), `ecret":"`, `"`)
 	c.secrets["signing secret"] = secret
 	c.call("PATCH", client.Prefix+"/accounts/"+testAccount+"/pools/SIMSec-IoT", `{"threshold":20}`, false, operator...)
@@ -139,7 +167,9 @@ func (c *canaries) drive(listener string) {
 	eventually(c.t, "the alert fails", func() bool {
 		return strings.Contains(c.r.log.String(), "the message about a low pool was not delivered")
 	})
+	c.settled(operator)
 	c.everyRoute(both, operator)
+	return events
 }
 
 const licenseJSON = `{"accountName":"0000123456-00001","skuNumber":"SIMSec-IoT","devices":[{"deviceIds":[{"id":"89148000000000000012","kind":"iccid"}]}]}`
@@ -181,7 +211,7 @@ func (c *canaries) everyRoute(both, operator []string) {
 }
 
 // search looks for the secrets everywhere.
-func (c *canaries) search(db *storetest.Database) {
+func (c *canaries) search(db *storetest.Database, cfg Config) {
 	m := &isolation{t: c.t, r: c.r, db: db.SQL(c.t)}
 	var tables strings.Builder
 	for name, rows := range m.dump() {
@@ -190,7 +220,11 @@ func (c *canaries) search(db *storetest.Database) {
 	if err := c.r.end(); err != nil {
 		c.t.Fatal(err)
 	}
-	places := map[string]string{"log": c.r.log.String(), "answers": c.answers.String(), "database": tables.String()}
+	places := map[string]string{"log": c.r.log.String(), "answers": c.answers.String(), "database": tables.String(), "traces": c.traces.text(c.t)}
+	if cfg.Upstream.Record != "" {
+		c.secrets["password of the upstream's callbacks"] = *c.heard.Load()
+		places["recorded exchanges"] = everyFile(c.t, cfg.Upstream.Record)
+	}
 	if path, ok := SQLitePath(db.URL); ok {
 		for _, suffix := range []string{"", "-wal"} {
 			file, err := os.ReadFile(path + suffix)
@@ -200,9 +234,9 @@ func (c *canaries) search(db *storetest.Database) {
 			places["file"+suffix] = string(file)
 		}
 	}
-	for _, place := range []string{"log", "answers", "database"} {
-		if !strings.Contains(places[place], "demo-key") {
-			c.t.Errorf("the %s was not looked at", place) // it has what is no secret
+	for place, word := range map[string]string{"log": "demo-key", "answers": "demo-key", "database": "demo-key", "traces": "SIMSec-IoT", "recorded exchanges": "SIMSec-IoT"} {
+		if text, ok := places[place]; ok && !strings.Contains(text, word) {
+			c.t.Errorf("the %s were not looked at", place) // it has what is no secret
 		}
 	}
 	for what, secret := range c.secrets {
