@@ -124,6 +124,9 @@ func (c *Client) try(ctx context.Context, k call, body []byte, token, session st
 	if resp.Header.Get(ServerHeader) != "" {
 		c.simlatch.Store(true)
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return newError(resp, nil) // its body is the bare connection, which no time limit is for
+	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case resp.StatusCode < 200 || resp.StatusCode > 299:

@@ -540,3 +540,27 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestSwitchedProtocols: a server that makes a bare connection of a call, for which no
+// time limit would be, holds nobody up.
+func TestSwitchedProtocols(t *testing.T) {
+	p, c := setup(t, nil)
+	p.answer = func(w http.ResponseWriter, r *http.Request, _ string) bool {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "x")
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return true
+		}
+		_, _ = io.Copy(io.Discard, conn) // until the client has enough
+		_ = conn.Close()
+		return true
+	}
+	var e *m2m.Error
+	if _, err := c.Subscriptions(t.Context(), account, ""); !errors.As(err, &e) || e.Status != http.StatusSwitchingProtocols {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -184,6 +184,13 @@ func (c *Client) keep(where *string, value string, err error, refused bool) erro
 	return err
 }
 
+// Refused is the server's refusal of the credentials, which every call is answered with
+// until Login asks again; nil while there is none.
+func (c *Client) Refused() error {
+	_, _, refused := c.current()
+	return refused
+}
+
 func (c *Client) current() (token, session string, refused error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -59,6 +59,10 @@ func hostiles() []hostile {
 				<-time.After(100 * time.Millisecond)
 			}
 		}, license.Exhausted, 4},
+		{"switches protocols", func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			_, _ = io.Copy(io.Discard, conn) // and waits, on a connection that no time limit is for
+		}, license.Exhausted, 4},
 		{"promises more than it sends", say(ok + "Content-Length: 1000\r\n\r\nshort"), license.Delivered, 1},
 	}
 }

@@ -124,6 +124,9 @@ func (s *Sender) post(ctx context.Context, t *target, c *license.Callback, buf [
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp.StatusCode, nil, nil // its body is the bare connection, which nothing would end
+	}
 	timer.Reset(max(0, min(answerTime, t.timeout-time.Since(started))))
 	return resp.StatusCode, s.answer(resp, t, buf), nil
 }

@@ -238,6 +238,9 @@ func (h *HTTP) exchange(req *http.Request) ([]byte, error) {
 		return nil, &callError{networkKind(req.Context(), err), err}
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols { // its body is the bare connection, which no time limit is for
+		return nil, callErrorf(callStatus, "it switches protocols, which was not asked for")
+	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, h.refusal(resp)
 	}

@@ -165,6 +165,7 @@ func TestHostileCarrier(t *testing.T) {
 		"403":                 {text(403, media, ``), callUnauthorized, "403 Forbidden", 0},
 		"500":                 {text(500, media, strings.Repeat("x", 1000)), callStatus, strings.Repeat("x", 200) + `"`, 0},
 		"503 without a time":  {text(503, media, ``), callUnavailable, "503", 0},
+		"101":                 {switches, callStatus, "switches protocols", 0},
 		"hangs up":            {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, callNetwork, "EOF", 0},
 		"resets":              {reset, callNetwork, "", 0},
 		"announces too much":  {short, callNetwork, "reading the answer", 0},

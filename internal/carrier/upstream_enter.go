@@ -112,7 +112,8 @@ func (u *Upstream) credentials(err error) {
 	switch {
 	case err == nil:
 		u.refusals = 0
-	case errors.As(err, &e) && (e.Status == http.StatusUnauthorized || errors.Is(e, m2m.ErrInvalidClient) || errors.Is(e, m2m.ErrAuthentication)):
+	case u.client.Refused() != nil, // by whatever words: the client asks no more
+		errors.As(err, &e) && (e.Status == http.StatusUnauthorized || errors.Is(e, m2m.ErrInvalidClient) || errors.Is(e, m2m.ErrAuthentication)):
 		wait := min(u.cfg.Barred<<min(u.refusals, 10), max(maxBarred, u.cfg.Barred))
 		u.refusals++
 		u.barred = u.cfg.Clock.Now().Add(wait)

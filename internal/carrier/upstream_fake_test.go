@@ -44,6 +44,8 @@ type platform struct {
 	t      *testing.T
 	server *httptest.Server
 
+	// front, when not nil, may answer any call in the platform's place.
+	front func(w http.ResponseWriter, r *http.Request) bool
 	// meet, when not nil, may answer a request for licenses in the platform's
 	// place; it says so by true. carryOut does what the platform would, without an
 	// answer.
@@ -93,7 +95,11 @@ func newPlatform(t *testing.T) *platform {
 		}
 		p.refuse(w, m2m.ErrRequestNotFound)
 	})
-	p.server = httptest.NewServer(mux)
+	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.front == nil || !p.front(w, r) {
+			mux.ServeHTTP(w, r)
+		}
+	}))
 	t.Cleanup(func() {
 		p.server.Close() // when the calls in flight have ended, and begin no callbacks
 		p.sending.Wait()

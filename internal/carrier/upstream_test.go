@@ -67,6 +67,8 @@ func TestUpstreamUnknown(t *testing.T) {
 		"no requestId":     garbage(200, "{}"),
 		"no text":          garbage(200, `{"requestId": 7}`),
 		"10 MB":            garbage(200, `{"requestId": "`+strings.Repeat("x", 10<<20)+`"}`),
+		"two requestIds":   garbage(200, `{"requestId": "remote-1", "requestId": "remote-2"}`),
+		"two refusals":     garbage(400, `{"errorCode": "UnifiedWebService.REQUEST_FAILED.X", "errorCode": "UnifiedWebService.REQUEST_FAILED.UnexpectedError"}`),
 		"a long requestId": garbage(200, `{"requestId": "`+strings.Repeat("x", 1000)+`"}`),
 		"400 of a proxy":   garbage(400, "<html>Bad Request</html>"),
 		"500":              garbage(500, `{"errorCode": "UnifiedWebService.REQUEST_FAILED.UnexpectedError"}`),
@@ -76,6 +78,22 @@ func TestUpstreamUnknown(t *testing.T) {
 		"reset": func(_ http.ResponseWriter, _ *http.Request, carryOut func() string) bool {
 			carryOut()
 			panic(http.ErrAbortHandler)
+		},
+		"never ends": func(w http.ResponseWriter, r *http.Request, carryOut func() string) bool {
+			carryOut()
+			_, _ = w.Write([]byte(`{"requestId": "`))
+			endless(w, r)
+			return true
+		},
+		"switches protocols": func(w http.ResponseWriter, r *http.Request, carryOut func() string) bool {
+			carryOut()
+			switches(w, r)
+			return true
+		},
+		"drips": func(w http.ResponseWriter, r *http.Request, carryOut func() string) bool {
+			carryOut()
+			dripBlanks(w, r)
+			return true
 		},
 		"hangs": func(_ http.ResponseWriter, r *http.Request, carryOut func() string) bool {
 			carryOut()

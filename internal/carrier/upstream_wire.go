@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/simlatch/simlatch/internal/license"
 	"github.com/simlatch/simlatch/m2m"
 )
@@ -94,10 +96,28 @@ type hushing struct {
 // RoundTrip implements http.RoundTripper.
 func (h hushing) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := h.next.RoundTrip(r)
-	if err == nil && resp.StatusCode >= http.StatusMultipleChoices {
+	switch {
+	case err != nil:
+	case resp.StatusCode == http.StatusSwitchingProtocols: // its body is the bare connection, which no time limit is for
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody
+	case resp.StatusCode >= http.StatusMultipleChoices:
 		h.u.hush(r, resp)
 	}
+	if err == nil && strings.HasSuffix(r.URL.Path, licenseRequests) {
+		unlessTwice(resp)
+	}
 	return resp, err
+}
+
+// unlessTwice takes the body away from an answer that says two things, as one with a
+// member twice does: readers differ in which they believe.
+func unlessTwice(resp *http.Response) {
+	said, err := io.ReadAll(&boundedBody{ReadCloser: resp.Body, left: maxUpstreamAnswer})
+	if err == nil && !jsontext.Value(said).IsValid() {
+		said = nil
+	}
+	resp.Body = hushed{io.MultiReader(bytes.NewReader(said), failed{err}), resp.Body}
 }
 
 // shortSecret is what is not blotted out: words of the upstream's own may contain it,

@@ -185,7 +185,9 @@ func (a *alerter) post(ctx context.Context, alert license.Alert) error {
 		return withoutURL(err)
 	}
 	defer answer.Body.Close()
-	_, _ = io.CopyN(io.Discard, answer.Body, 64<<10) // so that the connection can be used again
+	if answer.StatusCode != http.StatusSwitchingProtocols { // whose body is the bare connection, which no time limit is for
+		_, _ = io.CopyN(io.Discard, answer.Body, 64<<10) // so that the connection can be used again
+	}
 	if answer.StatusCode < 200 || answer.StatusCode > 299 {
 		return fmt.Errorf("the answer was %s", answer.Status)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -201,6 +202,41 @@ func replay(t *testing.T, dir string) {
 		}
 		if r := runner.Run(t.Context(), x); !r.OK() {
 			t.Errorf("%v\n%s", r, text)
+		}
+	}
+}
+
+// TestUpstreamReceiverWaitsForNobody has strangers send bodies that do not end where the
+// upstream's callbacks arrive: each is let go of, by an answer or without.
+func TestUpstreamReceiverWaitsForNobody(t *testing.T) {
+	for _, record := range []bool{false, true} {
+		cfg := guardConfig(t, sqliteConfig(t), "http://127.0.0.1:1")
+		cfg.Seed = writeFile(t, t.TempDir(), "seed.yaml", goodSeed)
+		cfg.bodyTimeout = time.Second
+		if record {
+			cfg.Upstream.Record = t.TempDir()
+		}
+		r := startServer(t, cfg)
+		var slow []net.Conn
+		for _, head := range []string{
+			"POST /callbacks/" + testAccount + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{", "POST /callbacks/" + testAccount + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+			"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{", "GET /callbacks/" + testAccount + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
+		} {
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", r.callbacks.listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			if _, err := io.WriteString(conn, head); err != nil {
+				t.Fatal(err)
+			}
+			slow = append(slow, conn)
+		}
+		for i, conn := range slow {
+			_ = conn.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.Copy(io.Discard, conn); err != nil {
+				t.Errorf("stranger %d is still waited for: %v", i, err)
+			}
 		}
 	}
 }
