@@ -88,7 +88,8 @@ func addServeFlags(f *pflag.FlagSet) {
 	own.Int("callback-attempts", 4, "`number` of attempts of a callback in all")
 	own.Int("max-devices", server.DefaultMaxDevices, "the largest `number` of devices in a request")
 	own.Float64("rate-limit", 0, "`calls` a second that an application may make on all nodes together; 0 is no limit")
-	own.Float64("address-rate-limit", 0, "`calls` a second that may come from one address, or one IPv6 /64, on all nodes together; 0 is no limit; not behind a proxy, which is one address")
+	own.Float64("address-rate-limit", 0, "`calls` a second of each API that may come from one address, or one IPv6 /64, on all nodes together; 0 is no limit; not behind a proxy, which is one address")
+	own.Int("max-connections", 0, "`number` of connections of clients, and of an upstream's callbacks, at once; further ones are closed at once; 0 is half of the files that may be open, and 10000 at most")
 	own.Int("max-calls", 2000, "`number` of calls worked on at once; an application may have half of them, and what is above is turned away")
 	own.Int64("max-bodies", 256<<20, "`bytes` of request bodies held at once; as above")
 	own.String("login-lock", string(auth.LockSlow), "after many failed logins: `slow` delays more and more, reference locks until 'simlatch user unlock', or 'application unlock' for a key")
@@ -132,7 +133,7 @@ func serveOptionsOf(cmd *cobra.Command) (o serveOptions, err error) {
 		Carrier: text("carrier"), CarrierDelay: span("carrier-delay"), CarrierRefuseRate: fraction("carrier-refuse-rate"),
 		Workers: number("workers"), ServeOnly: number("workers") == 0,
 		CallbackInterval: span("callback-interval"), CallbackTimeout: span("callback-timeout"), CallbackAttempts: number("callback-attempts"),
-		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), AddressRateLimit: fraction("address-rate-limit"), MaxCalls: number("max-calls"), MaxBodies: size("max-bodies"), LoginLock: auth.Lock(text("login-lock")),
+		MaxDevices: number("max-devices"), RateLimit: fraction("rate-limit"), AddressRateLimit: fraction("address-rate-limit"), MaxCalls: number("max-calls"), MaxBodies: size("max-bodies"), MaxConnections: number("max-connections"), LoginLock: auth.Lock(text("login-lock")),
 		Upstream: upstreamOf(cmd), AlertURL: text("alert-url"), AlertSecret: text("alert-secret"),
 		Retention: span("retention"), AuditRetention: span("audit-retention"), Grace: span("grace"), DrainDelay: span("drain-delay"), Node: text("node-id"),
 	}

@@ -152,10 +152,12 @@ func queryHas(u *url.URL, names ...string) bool {
 }
 
 // address is where the call comes from, by which failed logins are counted.
-func (c *call) address() string {
-	host, _, err := net.SplitHostPort(c.r.RemoteAddr)
+func (c *call) address() string { return addressOf(c.r.RemoteAddr) }
+
+func addressOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
-		host = c.r.RemoteAddr
+		host = remote
 	}
 	host, _, _ = strings.Cut(host, "%") // the zone of a link-local address
 	return host
@@ -206,8 +208,16 @@ func newLimits(perSecond float64, nodes func() int) *limits {
 // allow counts a call of the application. This node's share of the limit moves
 // with the number of nodes.
 func (l *limits) allow(app string, now time.Time) error {
+	if wait, ok := l.take(app, now); !ok {
+		return errTooManyCalls(wait)
+	}
+	return nil
+}
+
+// take is allow for those who say it otherwise.
+func (l *limits) take(app string, now time.Time) (wait time.Duration, ok bool) {
 	if l.perSecond == 0 {
-		return nil
+		return 0, true
 	}
 	share := rate.Limit(l.perSecond / float64(max(l.nodes(), 1)))
 	burst := max(1, int(math.Ceil(float64(share))))
@@ -224,12 +234,27 @@ func (l *limits) allow(app string, now time.Time) error {
 		limiter.SetBurstAt(now, burst)
 	}
 	r := limiter.ReserveN(now, 1)
-	wait := r.DelayFrom(now)
-	if wait == 0 {
-		return nil
+	if wait = r.DelayFrom(now); wait == 0 {
+		return 0, true
 	}
 	r.CancelAt(now) // a refused call uses nothing up
-	return errTooManyCalls(wait)
+	return wait, false
+}
+
+// An AddressLimit holds addresses back that call too often, for others than an API.
+type AddressLimit struct{ limits *limits }
+
+// NewAddressLimit makes a limit of so many calls a second from each address, or IPv6
+// /64, on nodes together; 0 is none.
+func NewAddressLimit(perSecond float64, nodes func() int) *AddressLimit {
+	return &AddressLimit{newLimits(perSecond, nodes)}
+}
+
+// Wait counts a call from a remote address, as net/http has it; where there were too
+// many, it says how long to wait, and the call counts for nothing.
+func (l *AddressLimit) Wait(remote string, now time.Time) time.Duration {
+	wait, _ := l.limits.take(network(addressOf(remote)), now)
+	return wait
 }
 
 // sweep makes room for one more.

@@ -134,7 +134,9 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request) ([]outcomeMess
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(lateTime)) // a network's time is real; writers that know none are those of tests
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxAnswer))
-	_ = control.SetReadDeadline(time.Time{})
+	if err == nil { // or what is left would be waited for without end
+		_ = control.SetReadDeadline(time.Time{})
+	}
 	var large *http.MaxBytesError
 	var network net.Error
 	switch {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -109,22 +110,33 @@ const (
 	maxUpload = 64 << 20
 )
 
+// uploadTime is how long a form with a file may take to come. For others it is what the
+// server says.
+const uploadTime = 5 * time.Minute
+
 // read reads the form, if there is one.
 func (v *visit) read() error {
 	if v.r.Method != http.MethodPost {
 		return nil
 	}
+	control := http.NewResponseController(v.w)
 	most, multipart := int64(maxForm), strings.HasPrefix(v.r.Header.Get("Content-Type"), "multipart/form-data")
 	if takesFile := v.r.URL.Path == Prefix+"/import" || v.r.URL.Path == Prefix+"/assign"; takesFile && v.may(auth.RoleOperator) {
 		most = maxUpload
+		_ = control.SetReadDeadline(time.Now().Add(uploadTime)) // a test's writer knows none
 	}
-	_ = http.NewResponseController(v.w).SetReadDeadline(time.Now().Add(5 * time.Minute)) // a test's writer knows none
 	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, most)
 	var err error
 	if multipart {
 		err = v.r.ParseMultipartForm(most) //nolint:gosec // the body is bounded above
 	} else {
 		err = v.r.ParseForm()
+	}
+	if err == nil { // of another type, it was not read
+		_, err = io.Copy(io.Discard, v.r.Body)
+	}
+	if err == nil { // or what is left would be waited for without end
+		_ = control.SetReadDeadline(time.Time{})
 	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {

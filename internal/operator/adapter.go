@@ -158,6 +158,13 @@ func (c *call) authenticate() error {
 
 // bearer finds who calls by the token that the call has.
 func (c *call) bearer() (auth.Acting, error) {
+	if wait := c.api.cfg.Wait; wait != nil {
+		if after := wait(c.r.RemoteAddr, c.api.cfg.Clock.Now()); after > 0 {
+			p := problemf(errTooManyCalls, "there are more calls from this address than --address-rate-limit allows; nothing of this one was begun")
+			p.after = after
+			return auth.Acting{}, p
+		}
+	}
 	headers := c.r.Header.Values("Authorization")
 	scheme, token, _ := strings.Cut(strings.Join(headers, ","), " ")
 	if len(headers) != 1 || !strings.EqualFold(scheme, "Bearer") {

@@ -52,6 +52,9 @@ type Config struct {
 	// MaxDevices is the most devices of a request; 0: 10,000.
 	MaxDevices int
 
+	// Wait counts a call from a remote address before anything of it is looked at, and
+	// says how long to wait where there were too many; nil: there is no limit.
+	Wait func(remote string, now time.Time) time.Duration
 	// Timeout bounds the work on one call, its body aside; 0: 30 s.
 	Timeout time.Duration
 	// LongTimeout is Timeout of imports, of sending again and of verifying;

@@ -42,6 +42,7 @@ var (
 	errTooLarge      = kind{"too-large", http.StatusRequestEntityTooLarge, "The body is too large"}
 	errMediaType     = kind{"media-type", http.StatusUnsupportedMediaType, "The body is of another media type"}
 	errKeyReused     = kind{"key-reused", http.StatusUnprocessableEntity, "The idempotency key stands for another call"}
+	errTooManyCalls  = kind{"too-many-calls", http.StatusTooManyRequests, "Too many calls from this address"}
 	errImport        = kind{"import", http.StatusUnprocessableEntity, "Nothing was imported"}
 	errUnavailable   = kind{"unavailable", http.StatusServiceUnavailable, "The database is out of reach"}
 	errNotConfigured = kind{"not-configured", http.StatusServiceUnavailable, "The server is not set up for this"}

@@ -19,7 +19,7 @@ type plainListener struct{ net.Listener }
 // Accept waits for a connection.
 func (l plainListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
+	if tcp, ok := c.(tcpConn); ok && err == nil {
 		return plainConn{tcp}, nil
 	}
 	return c, err
@@ -28,10 +28,17 @@ func (l plainListener) Accept() (net.Conn, error) {
 // A plainConn replaces the answers that net/http makes up by itself, in plain
 // text or with nothing, with statuses up to 505. It writes each of them at once
 // and whole, in a form that no answer of ours has.
-type plainConn struct{ *net.TCPConn }
+type plainConn struct{ tcpConn }
 
 // Write writes b, or what stands for it.
-func (c plainConn) Write(b []byte) (int, error) { return writeOurs(c.TCPConn, b) }
+func (c plainConn) Write(b []byte) (int, error) { return writeOurs(c.tcpConn, b) }
+
+// A tcpConn is a *net.TCPConn, or what counts one: net/http looks for the two methods.
+type tcpConn interface {
+	net.Conn
+	io.ReaderFrom
+	CloseWrite() error
+}
 
 // writeOurs writes b to w, or, when b is an answer that net/http has made up by
 // itself, the API's answer in its place.

@@ -97,13 +97,18 @@ type Config struct {
 	// limit. The nodes of a cluster share it.
 	RateLimit float64
 	// AddressRateLimit is how many calls of the compatible API a second may come from
-	// one address; 0 is no limit. The nodes of a cluster share it.
+	// one address, and how many of the operator API; 0 is no limit. The nodes of a
+	// cluster share it.
 	AddressRateLimit float64
 	// MaxCalls is how many calls of the compatible API are worked on at once, and
 	// MaxBodies how many bytes of bodies they may hold; 0 means as package api
 	// chooses. What is above is turned away.
 	MaxCalls  int
 	MaxBodies int64
+	// MaxConnections is how many connections the service has at once, and how many an
+	// upstream with its callbacks; further ones are closed at once. 0 means half of the
+	// files that the process may have open, and 10,000 at most.
+	MaxConnections int
 	// LoginLock says what many failed logins do; empty means auth.LockSlow.
 	LoginLock auth.Lock
 
@@ -172,6 +177,7 @@ func (c Config) complete() Config {
 	c.Database = cmp.Or(c.Database, DefaultDatabase)
 	c.Grace = cmp.Or(c.Grace, DefaultGrace)
 	c.Retention = cmp.Or(c.Retention, DefaultRetention)
+	c.MaxConnections = cmp.Or(c.MaxConnections, defaultConnections())
 	c.MaxDevices = cmp.Or(c.MaxDevices, DefaultMaxDevices)
 	c.LoginLock = cmp.Or(c.LoginLock, auth.LockSlow)
 	c.Upstream.Listen = cmp.Or(c.Upstream.Listen, DefaultUpstreamListen)
@@ -216,6 +222,8 @@ func (c Config) checkNumbers() error {
 		return fmt.Errorf("--max-devices %d: a number of devices cannot be negative", c.MaxDevices)
 	case c.MaxCalls < 0:
 		return fmt.Errorf("--max-calls %d: a number of calls cannot be negative", c.MaxCalls)
+	case c.MaxConnections < 0:
+		return fmt.Errorf("--max-connections %d: a number of connections cannot be negative", c.MaxConnections)
 	case c.MaxBodies < 0:
 		return fmt.Errorf("--max-bodies %d: a size cannot be negative", c.MaxBodies)
 	case !(c.RateLimit >= 0):

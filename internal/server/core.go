@@ -176,7 +176,7 @@ func (c *core) wire() error {
 	c.operator, err = operator.New(operator.Config{
 		Operators: authority, Store: c.store, Tester: c.sender, Accept: c.api.Accept, Message: c.sender.Message,
 		Clock: c.cfg.Clock, Random: c.cfg.Random, Logger: c.log, Version: ReadBuild().Version, MaxDevices: c.cfg.MaxDevices,
-		Timeout: c.cfg.callTimeout,
+		Timeout: c.cfg.callTimeout, Wait: api.NewAddressLimit(c.cfg.AddressRateLimit, func() int { return int(c.nodes.Load()) }).Wait,
 	})
 	if err != nil {
 		return err

@@ -314,7 +314,7 @@ func (s *Sandbox) newWorld(ctx context.Context, spec sandbox.Spec, listen, datab
 	if err := w.begin(ctx); err != nil {
 		return nil, err
 	}
-	w.http = newHTTP(box.Handler(http.HandlerFunc(w.serve)), secure, s.log)
+	w.http = newHTTP(box.Handler(http.HandlerFunc(w.serve)), secure, s.log, -1)
 	// Calls that hang by a fault, or wait for what is expected, may take long.
 	w.http.WriteTimeout = 0
 	return w, nil

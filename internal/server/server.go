@@ -11,6 +11,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -29,6 +30,7 @@ type Server struct {
 
 	listener  net.Listener
 	http      *http.Server
+	conns     *connections
 	callbacks *upstreamListener // nil where the carrier is no upstream
 }
 
@@ -65,7 +67,10 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.handleUpstream(); err != nil {
 		return err
 	}
-	s.http = newHTTP(s.handler(), secure, s.log)
+	if s.conns, err = newConnections(s.metrics); err != nil {
+		return err
+	}
+	s.http = newHTTP(s.handler(), secure, s.log, s.cfg.bodyTimeout)
 	return nil
 }
 
@@ -73,10 +78,11 @@ func (s *Server) open(ctx context.Context) error {
 const headerTimeout = 5 * time.Second
 
 // newHTTP builds the HTTP server. The API bounds the time for a request's body
-// by itself, since it has an answer for slow ones.
-func newHTTP(handler http.Handler, secure *tls.Config, log *slog.Logger) *http.Server {
+// by itself, since it has an answer for slow ones; body is the time for one that nobody
+// reads, 0 the usual one, and below 0 without end.
+func newHTTP(handler http.Handler, secure *tls.Config, log *slog.Logger, body time.Duration) *http.Server {
 	return &http.Server{
-		Handler:           limitHeaders(withSecurityHeaders(handler, secure != nil)),
+		Handler:           boundBodies(limitHeaders(withSecurityHeaders(handler, secure != nil)), cmp.Or(body, unwantedBody)),
 		TLSConfig:         secure,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      2 * time.Minute, // from the head of the request to the end of the answer
@@ -115,9 +121,10 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) serveHTTP() error {
-	var listener net.Listener = plainListener{s.listener}
+	limited := s.conns.limit(s.listener, "api", s.cfg.MaxConnections, s.log)
+	var listener net.Listener = plainListener{limited}
 	if s.http.TLSConfig != nil {
-		listener = newSecureListener(s.listener, s.http.TLSConfig, s.log)
+		listener = newSecureListener(limited, s.http.TLSConfig, s.log)
 	}
 	err := s.http.Serve(listener)
 	if !errors.Is(err, http.ErrServerClosed) {

@@ -221,6 +221,7 @@ func TestNewRefuses(t *testing.T) {
 		"share above 1":       {func(c *Config) { c.CarrierRefuseRate = 2 }, "--carrier-refuse-rate"},
 		"unknown lock":        {func(c *Config) { c.LoginLock = "never" }, "--login-lock"},
 		"negative calls":      {func(c *Config) { c.MaxCalls = -1 }, "--max-calls"},
+		"negative conns":      {func(c *Config) { c.MaxConnections = -1 }, "--max-connections"},
 		"negative bodies":     {func(c *Config) { c.MaxBodies = -1 }, "--max-bodies"},
 		"negative rate":       {func(c *Config) { c.RateLimit = -1 }, "--rate-limit"},
 		"negative attempts":   {func(c *Config) { c.CallbackAttempts = -1 }, "--callback-attempts"},

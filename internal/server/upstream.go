@@ -192,7 +192,7 @@ func (s *Server) handleUpstream() error {
 	if s.recorder != nil {
 		h = s.recorder.Handler(h)
 	}
-	s.callbacks.http = newHTTP(h, secure, s.log)
+	s.callbacks.http = newHTTP(h, secure, s.log, s.cfg.bodyTimeout)
 	// Of callbacks, whoever sends them, all must come within the time of a body.
 	s.callbacks.http.ReadTimeout = cmp.Or(s.cfg.bodyTimeout, callbackTimeout)
 	return nil
@@ -204,9 +204,10 @@ func (s *Server) serveUpstream(ctx context.Context) error {
 	u := s.callbacks
 	ended := make(chan error, 1)
 	go func() {
-		var l net.Listener = plainListener{u.listener}
+		limited := s.conns.limit(u.listener, "upstream", s.cfg.MaxConnections, s.log)
+		var l net.Listener = plainListener{limited}
 		if u.http.TLSConfig != nil {
-			l = newSecureListener(u.listener, u.http.TLSConfig, s.log)
+			l = newSecureListener(limited, u.http.TLSConfig, s.log)
 		}
 		ended <- u.http.Serve(l)
 	}()
