@@ -96,6 +96,7 @@ type Sender struct {
 	pending [][]license.Delivery // ended attempts that are not written down yet, in batches; only the last may be filled
 	dues    dues
 	staff   func(*lane) // starts a worker; nil while Run is not running
+	told    time.Time   // when the log last spoke of a lack on this machine
 
 	promised int                // reserved, and not given yet
 	unsent   []license.Callback // left at the end, to be given back

@@ -79,7 +79,7 @@ func (s *Sender) room(l *lane) int {
 	timeout := s.timeout(l)
 	fit := most
 	if l.pace > 0 {
-		begin := s.lease(timeout) - timeout
+		begin := s.lease(timeout) - timeout - s.margin(timeout)
 		fit = int(min(int64(most), int64(workers)*int64(begin)/(2*int64(l.pace))))
 	}
 	return max(0, min(max(fit, workers)-l.held, max(workers, (heldTotal-s.held)/4)))

@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	attempts [license.Unsent + 1]prometheus.Counter
 	dropped  prometheus.Counter
+	local    prometheus.Counter
 	seconds  prometheus.Histogram
 	delivery prometheus.Histogram
 	answers  map[string]prometheus.Counter
@@ -48,6 +49,10 @@ func newMetrics(r prometheus.Registerer, inMemory func() int) (*metrics, error) 
 			Name: "simlatch_callback_dropped_total",
 			Help: "Callbacks let go unsent, because their lease could not cover an attempt or the service stopped; they fall due again.",
 		}),
+		local: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "simlatch_callback_local_failures_total",
+			Help: "Times that a callback could not be sent for a lack of descriptors, ports or buffers on this machine; no attempt is counted.",
+		}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "simlatch_callback_attempt_seconds",
 			Help:    "Time from the start of an attempt to its end.",
@@ -71,7 +76,7 @@ func newMetrics(r prometheus.Registerer, inMemory func() int) (*metrics, error) 
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{attempts, answers, held, m.dropped, m.seconds, m.delivery, m.inFlight, m.failing} {
+	for _, c := range []prometheus.Collector{attempts, answers, held, m.dropped, m.local, m.seconds, m.delivery, m.inFlight, m.failing} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("registering the callback metrics: %w", err)
 		}

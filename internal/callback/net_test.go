@@ -160,7 +160,7 @@ func TestMetrics(t *testing.T) {
 		"simlatch_callback_answers_total other": 0, "simlatch_callback_answers_total none": 0,
 		"simlatch_callback_in_memory": 0, "simlatch_delivery_seconds": 7,
 		"simlatch_callback_attempts_total exhausted": 0, "simlatch_callback_attempts_total unsent": 0,
-		"simlatch_callback_attempt_seconds": 7, "simlatch_callback_dropped_total": 0,
+		"simlatch_callback_attempt_seconds": 7, "simlatch_callback_dropped_total": 0, "simlatch_callback_local_failures_total": 0,
 		"simlatch_callback_in_flight": 0, "simlatch_callback_listeners_failing": 0,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

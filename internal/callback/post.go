@@ -60,18 +60,18 @@ func (s *Sender) attempt(ctx, posts context.Context, l *lane, c license.Callback
 		d.Verdict = license.Unsent
 		return d, true
 	}
-	if now.Add(t.timeout).After(c.Until) || ctx.Err() != nil {
-		return d, false
-	}
-	start := time.Now()
-	s.metrics.inFlight.Inc()
-	span := s.begin(&c)
-	d.Status, d.Answer, err = s.post(posts, t, &c, buf)
-	endSpan(span, d.Status, err)
-	s.metrics.inFlight.Dec()
-	d.Latency = time.Since(start)
-	if err != nil && posts.Err() != nil {
-		return d, false
+	for pause := localPause; ; pause = min(2*pause, localMost) {
+		if !s.covers(&c, t.timeout, s.cfg.Clock.Now()) || ctx.Err() != nil {
+			return d, false
+		}
+		err = s.try(posts, t, &d, buf)
+		if err != nil && posts.Err() != nil {
+			return d, false
+		}
+		if !s.excused(err, &c) {
+			break
+		}
+		rest(ctx, pause)
 	}
 	s.metrics.seconds.Observe(d.Latency.Seconds())
 	if err != nil {
@@ -83,6 +83,18 @@ func (s *Sender) attempt(ctx, posts context.Context, l *lane, c license.Callback
 		d.Due = d.At.Add(t.interval)
 	}
 	return d, true
+}
+
+// try posts d's callback once, and takes note of what came of it.
+func (s *Sender) try(posts context.Context, t *target, d *license.Delivery, buf []byte) (err error) {
+	start := time.Now()
+	s.metrics.inFlight.Inc()
+	span := s.begin(&d.Callback)
+	d.Status, d.Answer, err = s.post(posts, t, &d.Callback, buf)
+	endSpan(span, d.Status, err)
+	s.metrics.inFlight.Dec()
+	d.Latency = time.Since(start)
+	return err
 }
 
 // verdict judges an attempt, the count-th of at most attempts, by the status of

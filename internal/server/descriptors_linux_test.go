@@ -71,6 +71,12 @@ func TestDescriptorsUsedUp(t *testing.T) {
 			return err == nil && status == http.StatusOK
 		})
 	}
+	// Soon, for no attempt of one that found no descriptor was counted.
+	for _, m := range listener.wait(t, 5) {
+		if m.CallbackCount != 1 {
+			t.Errorf("%s came as attempt %d", m.ICCID(), m.CallbackCount)
+		}
+	}
 	eventually(t, "all is settled", func() bool { return c.pool("SIMSec-IoT").LicenseAssigned == 15 })
 	noDrift(t, r)
 	t.Logf("%d of 5 calls were accepted without a free descriptor", accepted)
