@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,20 +154,18 @@ func TestConnectionsRefused(t *testing.T) {
 		defer admin.Close()
 		ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 		defer stop()
-		var others taker
+		var others []*sql.Conn
 		var taking sync.WaitGroup
-		taking.Go(func() { others.take(ctx, raw) })
-		eventually(t, "no connection is left for the node", func() bool {
-			_, err := admin.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'simlatch'`)
-			if err != nil {
+		taking.Go(func() { others = take(ctx, raw) })
+		eventually(t, "all connections are others'", func() bool {
+			if _, err := admin.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'simlatch'`); err != nil {
 				t.Fatal(err)
 			}
-			refused := others.refused.Load()
-			eventually(t, "there is none left", func() bool { return others.refused.Load() > refused })
-			// All are taken, so if none of them is the node's, none will be.
-			var own int
-			err = admin.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'simlatch'`).Scan(&own)
-			return err == nil && own == 0
+			var all bool
+			if err := admin.QueryRowContext(t.Context(), othersHaveAll).Scan(&all); err != nil {
+				t.Fatal(err)
+			}
+			return all
 		})
 		keys := turnedAway(t, c, token, 30)
 		if n := value(r.families(t)["simlatch_store_errors_total"], map[string]string{"kind": "unavailable"}); n < 30 {
@@ -177,26 +174,25 @@ func TestConnectionsRefused(t *testing.T) {
 		stop()
 		taking.Wait()
 		raw.SetMaxIdleConns(0)
-		for _, conn := range others.taken {
+		for _, conn := range others {
 			_ = conn.Close()
 		}
 		doneOnce(t, r, c, keys)
 	})
 }
 
-// A taker takes each connection of a server that it can have.
-type taker struct {
-	taken   []*sql.Conn
-	refused atomic.Int64 // how often there was none
-}
+// othersHaveAll reports whether each connection that there may be is shown, and is no
+// node's. One that is being made takes its place and is not shown.
+const othersHaveAll = `SELECT count(*) >= current_setting('max_connections')::int
+		- CASE current_setting('is_superuser') WHEN 'on' THEN 0 ELSE current_setting('superuser_reserved_connections')::int END
+	FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> 'simlatch'`
 
-func (k *taker) take(ctx context.Context, db *sql.DB) {
+// take takes each connection of a server that it can have, until ctx ends.
+func take(ctx context.Context, db *sql.DB) (taken []*sql.Conn) {
 	for ctx.Err() == nil {
-		conn, err := db.Conn(ctx)
-		if err == nil {
-			k.taken = append(k.taken, conn)
-		} else {
-			k.refused.Add(1)
+		if conn, err := db.Conn(ctx); err == nil {
+			taken = append(taken, conn)
 		}
 	}
+	return taken
 }
