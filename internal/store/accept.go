@@ -54,6 +54,9 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 		return license.Accepted{}, s.failed("accepting a request", err)
 	}
 	crash.At(crash.AcceptCommitted)
+	if len(accepted.Tasks) > 0 && len(r.Devices) <= littleMost {
+		s.littles.expect(r.Account)
+	}
 	return accepted, nil
 }
 
@@ -122,18 +125,20 @@ func (a *acceptance) write() error {
 		if err := a.tx.together(steps...); err != nil {
 			return err
 		}
-		if err := a.takeForUnassign(unassign); err != nil {
-			return err
+		for part := range portions(a.tx, unassign) {
+			if err := a.takeForUnassign(part); err != nil {
+				return err
+			}
 		}
 		crash.At(crash.AcceptTaken)
 		steps = steps[:0]
 	}
 	if len(assign) > 0 {
-		steps = append(steps, a.takeForAssign(assign))
+		steps = append(steps, a.takeForAssign(assign)...)
 	}
 	a.place()
 	steps = append(steps, a.insertTasks()...)
-	if err := a.tx.together(append(steps, a.reserve()...)...); err != nil {
+	if err := a.tx.inParts(append(steps, a.reserve()...)...); err != nil {
 		return err
 	}
 	return a.reserveClosely()
@@ -266,10 +271,17 @@ const takeSIMs = `INSERT INTO sim (account, iccid, sku, request, imei, state, ge
 
 // takeForAssign gives the SKU to each SIM, if all are free and eligible, and
 // completes the devices.
-func (a *acceptance) takeForAssign(want []taken) step {
+func (a *acceptance) takeForAssign(want []taken) (steps []step) {
 	if a.block != nil {
 		return a.takeBlock(want)
 	}
+	for part := range portions(a.tx, want) {
+		steps = append(steps, a.takeSIMs(part))
+	}
+	return steps
+}
+
+func (a *acceptance) takeSIMs(want []taken) step {
 	iccid, sku, request := make([]string, len(want)), make([]string, len(want)), make([]string, len(want))
 	for i, w := range want {
 		r := a.params[w.request].Request
@@ -305,9 +317,7 @@ const touchSIMs = `UPDATE sim SET request = $2 WHERE account = $1 AND iccid {any
 // takeForUnassign marks each SIM as in transition, if all hold the SKU and none
 // is in transition already.
 func (a *acceptance) takeForUnassign(want []taken) error {
-	if len(want) == 0 {
-		return nil
-	}
+	a.tx.wait()
 	var skus []license.SKU
 	got, err := collect(a.tx, func(scan func(...any) error) (t taken, err error) {
 		var sku license.SKU
@@ -407,14 +417,21 @@ func (a *acceptance) place() {
 
 // insertTasks writes a task for each device: as many of each request as there is
 // room for are born leased to the caller, the others are due at once.
-func (a *acceptance) insertTasks() []step {
+func (a *acceptance) insertTasks() (steps []step) {
 	if len(a.params) == 1 && a.params[0].Request.Action == license.Assign {
 		return a.insertAlike()
 	}
-	n := len(a.taken)
+	for part := range portions(a.tx, a.taken) {
+		steps = append(steps, a.insertMixed(part))
+	}
+	return steps
+}
+
+func (a *acceptance) insertMixed(devices []taken) step {
+	n := len(devices)
 	request, iccid, prior := make([]string, n), make([]string, n), make([]string, n)
 	place, dueAt, leaseEnd := make([]int64, n), make([]int64, n), make([]int64, n)
-	for i, t := range a.taken {
+	for i, t := range devices {
 		p := &a.params[t.request]
 		request[i], iccid[i], prior[i], place[i] = string(p.Request.ID), string(t.device.ICCID), t.prior, int64(t.place)
 		if t.place <= p.Room {
@@ -423,7 +440,7 @@ func (a *acceptance) insertTasks() []step {
 			dueAt[i] = micros(p.Request.At)
 		}
 	}
-	return []step{{text: insertTasks, args: []any{string(a.account), list{request, iccid, place, dueAt, leaseEnd, prior}}}}
+	return step{text: insertTasks, args: []any{string(a.account), list{request, iccid, place, dueAt, leaseEnd, prior}}}
 }
 
 const insertTasksOf = `INSERT INTO task (account, request, iccid, place, phase, carrier_due, lease_end)
@@ -433,10 +450,6 @@ const insertTasksOf = `INSERT INTO task (account, request, iccid, place, phase, 
 // common travels once.
 func (a *acceptance) insertAlike() (steps []step) {
 	p, n := a.params[0], len(a.taken)
-	iccid, place := make([]string, n), make([]int64, n)
-	for i, t := range a.taken {
-		iccid[i], place[i] = string(t.device.ICCID), int64(t.place)
-	}
 	leased := min(max(p.Room, 0), n)
 	for _, part := range []struct {
 		from, to      int
@@ -445,14 +458,22 @@ func (a *acceptance) insertAlike() (steps []step) {
 		{0, leased, 0, micros(p.LeaseUntil)},
 		{leased, n, micros(p.Request.At), 0},
 	} {
-		if part.from < part.to {
+		for some := range portions(a.tx, a.taken[part.from:part.to]) {
 			steps = append(steps, step{text: insertTasksOf, args: []any{
-				string(a.account), string(p.Request.ID), part.due, part.leaseEnd,
-				list{iccid[part.from:part.to], place[part.from:part.to]},
+				string(a.account), string(p.Request.ID), part.due, part.leaseEnd, placesOf(some),
 			}})
 		}
 	}
 	return steps
+}
+
+// placesOf are devices with their places in the request, as insertTasksOf has them.
+func placesOf(devices []taken) list {
+	iccid, place := make([]string, len(devices)), make([]int64, len(devices))
+	for i, t := range devices {
+		iccid[i], place[i] = string(t.device.ICCID), int64(t.place)
+	}
+	return list{iccid, place}
 }
 
 // accepted are the requests with their tasks that were born leased.

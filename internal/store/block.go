@@ -59,22 +59,27 @@ const takeBlock = `UPDATE sim SET sku = $5, request = $6
 	WHERE account = $1 AND iccid BETWEEN $2 AND $3 AND number <= $4 AND sku = '' AND state = 'active' AND generation = '4G'`
 
 // takeBlock gives the SKU to each SIM of a block, if all are free and eligible.
-func (a *acceptance) takeBlock(want []taken) step {
-	r, devices := a.params[0].Request, a.block.devices
-	return step{
-		text: takeBlock,
-		args: []any{
-			string(a.account), string(devices[0].ICCID), string(devices[len(devices)-1].ICCID),
-			a.block.newest, string(r.SKU), string(r.ID),
-		},
-		check: func(n int64) error {
-			if n != int64(len(want)) {
-				return errNotAll
-			}
-			for i := range want {
-				want[i].device = devices[i]
-			}
-			return nil
-		},
+func (a *acceptance) takeBlock(want []taken) (steps []step) {
+	r, from := a.params[0].Request, 0
+	for part := range portions(a.tx, want) {
+		devices := a.block.devices[from : from+len(part)]
+		from += len(part)
+		steps = append(steps, step{
+			text: takeBlock,
+			args: []any{
+				string(a.account), string(devices[0].ICCID), string(devices[len(devices)-1].ICCID),
+				a.block.newest, string(r.SKU), string(r.ID),
+			},
+			check: func(n int64) error {
+				if n != int64(len(part)) {
+					return errNotAll
+				}
+				for i := range part {
+					part[i].device = devices[i]
+				}
+				return nil
+			},
+		})
 	}
+	return steps
 }

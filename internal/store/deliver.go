@@ -45,7 +45,7 @@ func (s *Store) FinishCallbacks(ctx context.Context, now time.Time, ends []licen
 		return nil
 	}
 	accounts, parts := byAccount(ends, func(d *license.Delivery) license.AccountName { return d.Callback.Account })
-	err := s.trusting(ctx, accounts[0], len(ends), func(tx *tx, trust bool) error {
+	err := trusting(ctx, s, parts, func(tx *tx, trust bool) error {
 		crash.At(crash.FinishBegun)
 		for _, account := range accounts {
 			if err := finishAccount(tx, account, now, parts[account], trust); err != nil {

@@ -13,26 +13,26 @@ import (
 func TestQuietBesideNoisy(t *testing.T) {
 	s := openGroup(t)
 	for moment := range 60 {
-		g := &group{s: s, light: newLines(), heavy: newLines()}
-		quiet := &call{weight: 1}
+		g := &group{s: s, queue: newQueue()}
+		quiet := asking("quiet", 1)
 		fill := func() {
 			for range 3 {
-				g.heavy.add("noisy", &call{weight: 10_000})
+				g.queue.add(asking("noisy", 10_000))
 			}
 			for _, writer := range []license.AccountName{"noisy", "settles", "delivers"} {
-				g.light.add(writer, &call{weight: 500})
-				g.light.add(writer, &call{weight: 500})
+				g.queue.add(asking(writer, 500))
+				g.queue.add(asking(writer, 500))
 			}
 		}
 		for range moment {
 			fill()
 			g.take()
 		}
-		g.light.add("quiet", quiet)
+		g.queue.add(quiet)
 		large := 0
 		for done := false; !done; {
 			fill()
-			calls, _ := g.take()
+			calls, _, _ := g.take()
 			if calls[0].weight == 10_000 {
 				large++
 			}
@@ -44,4 +44,9 @@ func TestQuietBesideNoisy(t *testing.T) {
 			}
 		}
 	}
+}
+
+// asking is a call of an account that writes so much.
+func asking(account license.AccountName, weight int) *call {
+	return &call{account: account, most: weight, weight: weight, done: make(chan struct{})}
 }

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
+	"time"
 
 	"github.com/simlatch/simlatch/internal/crash"
 	"github.com/simlatch/simlatch/internal/license"
@@ -16,14 +16,6 @@ import (
 const levelRetry = slog.LevelDebug
 
 func errAttr(err error) slog.Attr { return slog.Any("error", err) }
-
-// maxGroup bounds the rows that one transaction of a group writes. A call that
-// writes more goes alone.
-const maxGroup = 1000
-
-// heavyShare is how many times more a heavy call writes than may pass it while it
-// waits: enough for callbacks to flow, and little beside its own time.
-const heavyShare = 8
 
 var (
 	errClosed = errors.New("the store is closed")
@@ -46,31 +38,26 @@ type group struct {
 	done   chan struct{}        // closed when run has returned
 	wake   chan struct{}
 	mu     sync.Mutex // guards what follows
-	light  lines
-	heavy  lines // calls that go alone
-	passed int   // what light calls wrote while a heavy one waited
+	queue  queue
 	closed bool
-}
-
-// lines are calls that wait, a line for each account.
-type lines struct {
-	of    map[license.AccountName][]*call
-	turns []license.AccountName // those with calls, in the order of their turns
 }
 
 // A call is one transaction that somebody waits for.
 type call struct {
-	ctx    context.Context // of whoever waits; never used for a statement
-	weight int
-	fn     func(*tx) error
-	err    error
-	done   chan struct{}
+	ctx     context.Context // of whoever waits; never used for a statement
+	account license.AccountName
+	weight  int
+	most    int       // of its weight, what is the account's
+	held    time.Time // since when it is held, if it has the turn and is
+	fn      func(*tx) error
+	err     error
+	done    chan struct{}
 }
 
 func newGroup(s *Store, db *sql.DB, conn *sql.Conn, c *checkpointer) *group {
 	g := &group{
 		s: s, db: db, conn: conn, stmts: map[string]*sql.Stmt{}, done: make(chan struct{}),
-		wake: make(chan struct{}, 1), light: newLines(), heavy: newLines(), checkpointer: c,
+		wake: make(chan struct{}, 1), queue: newQueue(), checkpointer: c,
 	}
 	go g.run()
 	return g
@@ -79,14 +66,19 @@ func newGroup(s *Store, db *sql.DB, conn *sql.Conn, c *checkpointer) *group {
 // do has fn run and committed. A caller whose context ends before its turn gets
 // that context's error and nothing is done; after that the work is finished and
 // its result returned, whatever the context says.
-func (g *group) do(ctx context.Context, account license.AccountName, weight int, fn func(*tx) error) error {
-	c := &call{ctx: ctx, weight: weight, fn: fn, done: make(chan struct{})}
+// Of its weight most is the account's.
+func (g *group) do(ctx context.Context, account license.AccountName, most, weight int, fn func(*tx) error) error {
+	if most <= littleMost {
+		g.s.littles.begin(account)
+		defer g.s.littles.end(account)
+	}
+	c := &call{ctx: ctx, account: account, most: most, weight: weight, fn: fn, done: make(chan struct{})}
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
 		return errClosed
 	}
-	g.linesFor(c).add(account, c)
+	g.queue.add(c)
 	g.mu.Unlock()
 	select {
 	case g.wake <- struct{}{}:
@@ -97,112 +89,90 @@ func (g *group) do(ctx context.Context, account license.AccountName, weight int,
 		return c.err
 	case <-ctx.Done():
 	}
-	if g.withdraw(account, c) {
+	if g.withdraw(c) {
 		return ctx.Err()
 	}
 	<-c.done
 	return c.err
 }
 
-func newLines() lines { return lines{of: map[license.AccountName][]*call{}} }
-
-// linesFor is where a call waits; mu is held.
-func (g *group) linesFor(c *call) *lines {
-	if c.weight > maxGroup {
-		return &g.heavy
-	}
-	return &g.light
-}
-
-func (l *lines) add(account license.AccountName, c *call) {
-	if len(l.of[account]) == 0 {
-		l.turns = append(l.turns, account)
-	}
-	l.of[account] = append(l.of[account], c)
-}
-
-// first is the call whose turn it is, or nil.
-func (l *lines) first() *call {
-	if len(l.turns) == 0 {
-		return nil
-	}
-	return l.of[l.turns[0]][0]
-}
-
-// next takes the first call; the account's next turn is after the others'.
-func (l *lines) next() *call {
-	account := l.turns[0]
-	line := l.of[account]
-	l.turns = l.turns[1:]
-	if len(line) == 1 {
-		delete(l.of, account)
-	} else {
-		l.of[account] = line[1:]
-		l.turns = append(l.turns, account)
-	}
-	return line[0]
-}
-
-// remove takes a call out, if it is there.
-func (l *lines) remove(account license.AccountName, c *call) bool {
-	line := l.of[account]
-	i := slices.Index(line, c)
-	if i < 0 {
-		return false
-	}
-	if l.of[account] = slices.Concat(line[:i], line[i+1:]); len(line) == 1 {
-		// Its turn too, or whoever queues up next would get another.
-		delete(l.of, account)
-		l.turns = slices.DeleteFunc(l.turns, func(a license.AccountName) bool { return a == account })
-	}
-	return true
-}
-
 // withdraw takes a call back, unless its turn has come.
-func (g *group) withdraw(account license.AccountName, c *call) bool {
+func (g *group) withdraw(c *call) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.linesFor(c).remove(account, c)
+	return g.queue.remove(c)
 }
 
-// take takes the next calls out of the lines: one of each account in turn, as
-// long as they fit into one transaction, or a heavy one. While a heavy one waits,
-// others may write a share of what it will before it: a client that sends one
-// large request after the other does not keep what was accepted from being done.
-func (g *group) take() (calls []*call, closed bool) {
+// take takes the next calls out of the queue: little ones, light ones, one of each
+// account in turn, as long as they fit into one transaction, or a heavy one. With
+// none, it says when to come back, if nobody wakes the writer before; 0 is never.
+func (g *group) take() (calls []*call, again time.Duration, closed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if heavy := g.heavy.first(); heavy != nil && (g.light.first() == nil || g.passed >= heavy.weight/heavyShare) {
-		g.passed = 0
-		return []*call{g.heavy.next()}, g.closed
+	if calls = g.queue.takeLittles(); len(calls) > 0 {
+		return calls, 0, g.closed
 	}
-	weight := 0
-	for c := g.light.first(); c != nil && (len(calls) == 0 || weight+c.weight <= maxGroup); c = g.light.first() {
+	if heavy := g.queue.heavyTurn(); heavy != nil {
+		again = g.hold(heavy)
+		if again == 0 {
+			return []*call{g.queue.takeHeavy()}, 0, g.closed
+		}
+	}
+	weight, most := 0, maxGroup
+	if c := g.queue.light.first(); c != nil && c.most > littleMost {
+		if lately, _, _ := g.s.littles.beside(c.account); lately {
+			most = maxGroup / 2 // they come while it runs
+		}
+	}
+	for c := g.queue.light.first(); c != nil && (len(calls) == 0 || weight+c.weight <= most); c = g.queue.light.first() {
 		weight += c.weight
-		calls = append(calls, g.light.next())
+		calls = append(calls, g.queue.takeLight())
 	}
-	if g.heavy.first() != nil {
-		g.passed += weight
+	return calls, again, g.closed
+}
+
+// hold is how long to wait with a heavy call whose turn it is, for the little ones
+// of others that must follow promptly.
+func (g *group) hold(heavy *call) time.Duration {
+	if _, now, _ := g.s.littles.beside(heavy.account); !now {
+		return 0
 	}
-	return calls, g.closed
+	if heavy.held.IsZero() {
+		heavy.held = time.Now()
+	}
+	return max(0, min(promptly/4, holdMost-time.Since(heavy.held)))
 }
 
 // run commits groups until the store is closed.
 func (g *group) run() {
 	defer close(g.done)
 	for {
-		calls, closed := g.take()
+		calls, again, closed := g.take()
 		if len(calls) == 0 {
 			if closed {
 				return
 			}
-			<-g.wake
+			g.wait(again)
 			continue
 		}
 		g.commit(calls)
 		if g.checkpointer != nil {
 			g.checkpointer.committed()
 		}
+	}
+}
+
+// wait waits to be woken, or for the time to come back; 0 is never.
+func (g *group) wait(again time.Duration) {
+	if again == 0 {
+		<-g.wake
+		return
+	}
+	timer := time.NewTimer(again)
+	defer timer.Stop()
+	select {
+	case <-g.wake:
+	case <-timer.C:
 	}
 }
 
@@ -341,10 +311,8 @@ func (g *group) prepare(text string) (*sql.Stmt, error) {
 func (g *group) close() error {
 	g.mu.Lock()
 	g.closed = true
-	for _, l := range []*lines{&g.light, &g.heavy} {
-		for l.first() != nil {
-			l.next().finish(errClosed)
-		}
+	for c := g.queue.takeTurn(); c != nil; c = g.queue.takeTurn() {
+		c.finish(errClosed)
 	}
 	g.mu.Unlock()
 	select {

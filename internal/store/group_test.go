@@ -53,7 +53,7 @@ func together(t *testing.T, s *Store, calls map[string]func(*tx) error) map[stri
 	}
 	for queued := 0; queued < len(calls); {
 		s.group.mu.Lock()
-		queued = len(s.group.light.of)
+		queued = len(s.group.queue.light.of)
 		s.group.mu.Unlock()
 	}
 	close(release)
@@ -167,10 +167,9 @@ func TestGroupWithImpatientCallers(t *testing.T) {
 // others need not wait for all of them.
 func TestGroupTakesTurns(t *testing.T) {
 	s := openGroup(t)
-	g := &group{s: s, light: newLines(), heavy: newLines()}
+	g := &group{s: s, queue: newQueue()}
 	queue := func(account license.AccountName, weight int) {
-		c := &call{weight: weight}
-		g.linesFor(c).add(account, c)
+		g.queue.add(asking(account, weight))
 	}
 	for range 5 {
 		queue("greedy", 400)
@@ -179,7 +178,7 @@ func TestGroupTakesTurns(t *testing.T) {
 	queue("modest", 1)
 	var sizes [][]int
 	for {
-		calls, _ := g.take()
+		calls, _, _ := g.take()
 		if len(calls) == 0 {
 			break
 		}
@@ -189,7 +188,7 @@ func TestGroupTakesTurns(t *testing.T) {
 		}
 		sizes = append(sizes, weights)
 	}
-	want := "[[400 1 400] [400 400] [10000] [400]]"
+	want := "[[1] [400 400] [400 400] [10000] [400]]"
 	if got := fmt.Sprint(sizes); got != want {
 		t.Errorf("groups %s, want %s", got, want)
 	}
@@ -199,14 +198,14 @@ func TestGroupTakesTurns(t *testing.T) {
 // the workers settle: the workers write their share between two of them, and no more.
 func TestHeavyCallsWait(t *testing.T) {
 	s := openGroup(t)
-	g := &group{s: s, light: newLines(), heavy: newLines()}
+	g := &group{s: s, queue: newQueue()}
 	heavy, light := 0, 0
 	for heavy < 5 {
-		if g.heavy.first() == nil {
-			g.heavy.add("client", &call{weight: 10_000})
+		if g.queue.heavy.first() == nil {
+			g.queue.add(asking("client", 10_000))
 		}
-		g.light.add("worker", &call{weight: 500})
-		calls, _ := g.take()
+		g.queue.add(asking("worker", 500))
+		calls, _, _ := g.take()
 		if calls[0].weight == 10_000 {
 			heavy++
 		} else {
@@ -241,7 +240,7 @@ func TestGroupForgetsWhoGaveUp(t *testing.T) {
 		}
 	}
 	s.group.mu.Lock()
-	turns, queues := len(s.group.light.turns), len(s.group.light.of)
+	turns, queues := len(s.group.queue.light.turns), len(s.group.queue.light.of)
 	s.group.mu.Unlock()
 	if turns != 0 || queues != 0 {
 		t.Errorf("%d turns and %d queues are left of callers who gave up, want none", turns, queues)

@@ -66,7 +66,7 @@ func (s *Store) importAll(ctx context.Context, sims iter.Seq2[license.SIM, error
 	}
 	var err error
 	if s.group != nil {
-		err = s.group.do(ctx, "", maxGroup+1, fn)
+		err = s.group.do(ctx, "", maxGroup+1, maxGroup+1, fn)
 	} else {
 		err = s.writeAlone(ctx, fn)
 	}

@@ -23,14 +23,15 @@ var errTorn = errors.New("some leases do not stand any more")
 // leastRun is how many tasks are worth a statement of their own. Tests have fewer.
 var leastRun = 16
 
-// trusting runs fn with trust, to write as if all leases stood, and once more
-// without when that was wrong.
-func (s *Store) trusting(ctx context.Context, account license.AccountName, weight int, fn func(tx *tx, trust bool) error) error {
-	err := s.write(ctx, account, weight, func(tx *tx) error { return fn(tx, true) })
+// trusting runs fn on the parts of a batch with trust, to write as if all leases
+// stood, and once more without when that was wrong.
+func trusting[T any](ctx context.Context, s *Store, parts map[license.AccountName][]T, fn func(tx *tx, trust bool) error) error {
+	account, most, all := shares(parts)
+	err := s.writeMixed(ctx, account, most, all, func(tx *tx) error { return fn(tx, true) })
 	if err == nil || !errors.Is(err, errTorn) && !s.dialect.constraint(err) {
 		return err
 	}
-	return s.write(ctx, account, weight, func(tx *tx) error {
+	return s.writeMixed(ctx, account, most, all, func(tx *tx) error {
 		// It may have been a repeat that found its own rows.
 		if err := tx.confirm(); err != nil {
 			return err
@@ -184,4 +185,15 @@ func byAccount[T any](list []T, of func(*T) license.AccountName) (accounts []lic
 		parts[account] = append(parts[account], list[i])
 	}
 	return slices.Sorted(maps.Keys(parts)), parts
+}
+
+// shares is the account with the most of a batch, how much that is, and how much
+// there is in all.
+func shares[T any](parts map[license.AccountName][]T) (account license.AccountName, most, all int) {
+	for name, part := range parts {
+		if all += len(part); len(part) > most || len(part) == most && name < account {
+			account, most = name, len(part)
+		}
+	}
+	return account, most, all
 }

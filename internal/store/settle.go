@@ -60,7 +60,7 @@ func (s *Store) settleWith(ctx context.Context, p license.SettleParams, also fun
 		return license.Settled{}, nil
 	}
 	accounts, parts := byAccount(p.Outcomes, func(o *license.Outcome) license.AccountName { return o.Task.Account })
-	err = s.trusting(ctx, accounts[0], len(p.Outcomes), func(tx *tx, trust bool) error {
+	err = trusting(ctx, s, parts, func(tx *tx, trust bool) error {
 		settled = license.Settled{}
 		for _, account := range accounts {
 			st := newSettlement(tx, p, account, parts[account])

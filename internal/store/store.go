@@ -61,17 +61,19 @@ type Store struct {
 
 // shared is what all that use a store have in common.
 type shared struct {
-	dialect *dialect
-	texts   texts
-	db      *sql.DB // of PostgreSQL; on SQLite the readers
-	slow    *sql.DB // the same with hours instead of seconds for a statement; on SQLite db itself
-	group   *group  // SQLite's one writer; nil on PostgreSQL
-	sealer  *auth.Sealer
-	log     *slog.Logger
-	clock   license.Clock
-	metrics *metrics
-	path    string // of the SQLite file
-	lock    *flock.Flock
+	dialect   *dialect
+	texts     texts
+	db        *sql.DB // of PostgreSQL; on SQLite the readers
+	slow      *sql.DB // the same with hours instead of seconds for a statement; on SQLite db itself
+	group     *group  // SQLite's one writer; nil on PostgreSQL
+	littles   *littles
+	turnstile *turnstile // of what writes to PostgreSQL; nil on SQLite
+	sealer    *auth.Sealer
+	log       *slog.Logger
+	clock     license.Clock
+	metrics   *metrics
+	path      string // of the SQLite file
+	lock      *flock.Flock
 
 	combiner  *combiner
 	prepared  sync.Map // statement text to *sql.Stmt, on SQLite
@@ -91,7 +93,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	if o.Clock == nil {
 		o.Clock = license.SystemClock{}
 	}
-	s := &Store{shared: &shared{sealer: o.Sealer, log: o.Logger, clock: o.Clock}}
+	s := &Store{shared: &shared{sealer: o.Sealer, log: o.Logger, clock: o.Clock, littles: newLittles()}}
 	s.combiner = &combiner{s: s, of: map[license.AccountName]*gathering{}}
 	var err error
 	if s.metrics, err = newMetrics(o.Metrics); err != nil {
@@ -221,6 +223,7 @@ func (s *Store) openPostgres(ctx context.Context, rawURL string, conns int) erro
 		return errors.Join(err, db.Close())
 	}
 	s.db, s.slow = db, openConns(config, slowConns, slowTimeout, false, era)
+	s.turnstile = newTurnstile(s.littles)
 	return nil
 }
 

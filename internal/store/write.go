@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +25,7 @@ type tx struct {
 	run     func(text string, args []any) (sql.Result, error)
 	rows    func(text string, args []any) (*sql.Rows, error)
 	send    func([]step) error // sends several statements at once; nil on SQLite, where nothing is sent
+	hold    func()             // waits while others have the right of way; nil where none has
 	broken  error              // the error that ended the transaction
 }
 
@@ -73,6 +76,39 @@ func (t *tx) together(steps ...step) error {
 	return nil
 }
 
+// inParts is together for steps that write much, and may wait between them for
+// others that write little.
+func (t *tx) inParts(steps ...step) error {
+	if t.hold == nil {
+		return t.together(steps...)
+	}
+	for _, st := range steps {
+		t.wait()
+		if err := t.together(st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait waits while others that write little have the right of way.
+func (t *tx) wait() {
+	if t.hold != nil {
+		t.hold()
+	}
+}
+
+// portionMost is how many rows a transaction that may wait writes between two waits.
+const portionMost = 1000
+
+// portions cuts what a transaction is to write where it may wait.
+func portions[T any](t *tx, list []T) iter.Seq[[]T] {
+	if t.hold == nil {
+		return slices.Chunk(list, max(1, len(list)))
+	}
+	return slices.Chunk(list, portionMost)
+}
+
 func (st *step) run(t *tx) (int64, error) {
 	if st.row == nil {
 		return t.exec(st.text, st.args...)
@@ -105,18 +141,26 @@ func (t *tx) note(err error) error {
 
 // write runs fn in one transaction, and again, a few times, when it lost a race
 // or its outcome is unknown; so fn must assign its results afresh each time and
-// must be repeatable as a whole. On SQLite it shares the transaction with
-// others: account takes turns with other accounts, and weight, the number of
-// rows it writes, bounds the company.
+// must be repeatable as a whole. Accounts take turns, and weight, the number of
+// rows it writes, says what may go before it; on SQLite, where it shares the
+// transaction with others, it bounds the company.
 func (s *Store) write(ctx context.Context, account license.AccountName, weight int, fn func(*tx) error) error {
+	return s.writeMixed(ctx, account, weight, weight, fn)
+}
+
+// writeMixed is write for the rows of several accounts, of which the one named has
+// the most.
+func (s *Store) writeMixed(ctx context.Context, account license.AccountName, most, weight int, fn func(*tx) error) error {
 	const tries = 6
 	attempt, begun := fn, time.Now()
 	for try := 1; ; try++ {
 		var err error
 		if s.group != nil {
-			err = s.group.do(ctx, account, weight, attempt)
+			err = s.group.do(ctx, account, most, weight, attempt)
 		} else {
-			err = s.writeOn(ctx, s.db, attempt)
+			err = s.turnstile.pass(ctx, account, most, func(hold func()) error {
+				return s.writeOn(ctx, s.db, hold, attempt)
+			})
 		}
 		if err == nil {
 			s.metrics.seconds.Observe(time.Since(begun).Seconds())
@@ -143,10 +187,12 @@ func (s *Store) write(ctx context.Context, account license.AccountName, weight i
 // writeAlone runs fn in a transaction of its own, however long that takes, and
 // once.
 func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) error {
-	return s.writeOn(ctx, s.slow, fn)
+	return s.writeOn(ctx, s.slow, nil, fn)
 }
 
-func (s *Store) writeOn(ctx context.Context, db *sql.DB, fn func(*tx) error) (err error) {
+// writeOn runs fn in a transaction on db, which may wait in hold between its
+// statements; nil where it need not.
+func (s *Store) writeOn(ctx context.Context, db *sql.DB, hold func(), fn func(*tx) error) (err error) {
 	c, err := db.Conn(ctx)
 	if err != nil {
 		return err
@@ -170,7 +216,7 @@ func (s *Store) writeOn(ctx context.Context, db *sql.DB, fn func(*tx) error) (er
 		rows: func(text string, args []any) (*sql.Rows, error) {
 			return t.QueryContext(ctx, s.texts.get(text), args...)
 		},
-		send: s.sender(ctx, c),
+		send: s.sender(ctx, c), hold: hold,
 	}, fn)
 	if err != nil {
 		return err
