@@ -100,6 +100,9 @@ func (s *core) unready(ctx context.Context) string {
 		s.log.WarnContext(ctx, "not ready", "error", err)
 		return "the database is out of reach or its schema is not current"
 	}
+	if s.store.ReadOnly() {
+		return "the database cannot be written: its disk is full or read-only"
+	}
 	return ""
 }
 

@@ -47,6 +47,9 @@ type dialect struct {
 	constraint func(error) bool
 	// outage reports whether err says that the database cannot be had now.
 	outage func(error) bool
+	// readOnly reports whether err says that nothing can be written, though what is
+	// there may be read.
+	readOnly func(error) bool
 }
 
 var sqliteDialect = dialect{
@@ -65,6 +68,14 @@ var sqliteDialect = dialect{
 			return true
 		}
 		return errors.Is(err, driver.ErrBadConn)
+	},
+	// A file system that has become read-only shows as IOERR on files that are open.
+	readOnly: func(err error) bool {
+		switch sqliteCode(err) & 0xff {
+		case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN:
+			return true
+		}
+		return false
 	},
 }
 
@@ -105,6 +116,10 @@ var postgresDialect = dialect{
 			return true
 		}
 		return disconnected(err)
+	},
+	readOnly: func(err error) bool {
+		code := postgresCode(err)
+		return code == "25006" || code == "53100" // a standby or set so, disk full
 	},
 }
 

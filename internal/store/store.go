@@ -78,6 +78,7 @@ type shared struct {
 	combiner  *combiner
 	prepared  sync.Map // statement text to *sql.Stmt, on SQLite
 	listeners atomic.Uint64
+	readOnly  atomic.Bool // of the last write that ended
 }
 
 // minSQLite is the oldest SQLite without the bug that could corrupt a database

@@ -164,6 +164,9 @@ func (s *Store) writeMixed(ctx context.Context, account license.AccountName, mos
 		}
 		if err == nil {
 			s.metrics.seconds.Observe(time.Since(begun).Seconds())
+			s.readOnly.Store(false)
+		} else if s.dialect.readOnly(err) {
+			s.readOnly.Store(true)
 		}
 		if err == nil || try == tries || ctx.Err() != nil || !s.dialect.retry(err) || s.tired(begun) {
 			return err
@@ -183,6 +186,11 @@ func (s *Store) writeMixed(ctx context.Context, account license.AccountName, mos
 		}
 	}
 }
+
+// ReadOnly reports whether the last write that ended found that nothing can be
+// written: a disk that is full, a file system or server that has become read-only.
+// Nodes write heartbeats, so it is known within seconds, and so is its end.
+func (s *Store) ReadOnly() bool { return s.readOnly.Load() }
 
 // writeAlone runs fn in a transaction of its own, however long that takes, and
 // once.
