@@ -77,13 +77,17 @@ func openSealer(cfg databaseConfig) (*auth.Sealer, error) {
 	return sealer, err
 }
 
-// hidden masks what is secret in the URL of a database.
+// hidden masks what is secret in the URL of a database. Where it cannot tell, because
+// that is no URL of one, all may be.
 func hidden(database string) string {
-	u, err := url.Parse(database)
-	if err != nil || u.Scheme == "sqlite" {
+	const mask = "********"
+	if _, isFile := server.SQLitePath(database); isFile {
 		return database
 	}
-	const mask = "********"
+	u, err := url.Parse(database)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || store.CheckURL(database) != nil {
+		return mask
+	}
 	if _, has := u.User.Password(); has {
 		u.User = url.UserPassword(u.User.Username(), mask)
 	}

@@ -210,6 +210,9 @@ func checkSQLite(ctx context.Context, conn *sql.Conn) error {
 func (s *Store) openPostgres(ctx context.Context, rawURL string, conns int) error {
 	s.dialect = &postgresDialect
 	s.texts.dialect = s.dialect
+	if err := CheckURL(rawURL); err != nil {
+		return err
+	}
 	config, err := postgresConfig(rawURL)
 	if err != nil {
 		return err
