@@ -142,11 +142,18 @@ func TestPoolUsedUp(t *testing.T) {
 // TestConnectionsRefused has others take all connections that PostgreSQL has, those of
 // the node too.
 func TestConnectionsRefused(t *testing.T) {
-	onPostgres(t, func(t *testing.T, db *storetest.Database, cfg Config) {
+	onPostgres(t, func(t *testing.T, _ *storetest.Database, cfg Config) {
+		// A server of its own: other tests need connections too.
+		server := storetest.Alone(t)
+		cfg.Database = server.URL()
 		withFleet(t, &cfg, 60)
 		r := startServer(t, cfg)
 		c, token := r.login(t), r.operatorToken(t, auth.RoleAdmin)
-		raw := db.SQL(t)
+		raw, err := sql.Open("pgx", server.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
 		admin, err := raw.Conn(t.Context())
 		if err != nil {
 			t.Fatal(err)

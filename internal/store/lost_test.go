@@ -179,7 +179,7 @@ func TestImportLosesItsConnection(t *testing.T) {
 					return
 				}
 			}
-			_, err := raw.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'`)
+			_, err := raw.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()`)
 			if err != nil {
 				t.Error(err)
 			}

@@ -11,26 +11,39 @@ import (
 	"github.com/simlatch/simlatch/internal/store/storetest/pgcluster"
 )
 
-// Pair starts a primary and a standby of the test's own, for it to freeze and
-// kill. The primary's commits wait for the standby when synchronous says so. It
-// skips the test where PostgreSQL is left out, or is a server elsewhere and none
-// installed here.
-func Pair(tb testing.TB, synchronous bool) (primary, standby *pgcluster.Cluster) {
+// Alone starts a server of the test's own, for it to use up. It skips the test
+// where PostgreSQL is left out, or is a server elsewhere and none installed here.
+func Alone(tb testing.TB) *pgcluster.Cluster {
+	tb.Helper()
+	return own(tb, pgcluster.Options{})
+}
+
+func own(tb testing.TB, o pgcluster.Options) *pgcluster.Cluster {
 	tb.Helper()
 	asked := os.Getenv("TEST_POSTGRES")
 	if asked == "" {
 		tb.Skip("TEST_POSTGRES is empty")
 	}
-	ctx := tb.Context()
-	primary, err := pgcluster.Start(ctx, pgcluster.Options{Replicated: true})
+	c, err := pgcluster.Start(tb.Context(), o)
 	if _, private := pgcluster.Asked(asked); errors.Is(err, pgcluster.ErrNotInstalled) && !private {
 		tb.Skip(err)
 	}
 	if err != nil {
 		tb.Fatal(err)
 	}
-	stop(tb, primary)
-	if standby, err = primary.Standby(ctx); err != nil {
+	stop(tb, c)
+	return c
+}
+
+// Pair starts a primary and a standby of the test's own, for it to freeze and
+// kill. The primary's commits wait for the standby when synchronous says so. It
+// skips the test as Alone does.
+func Pair(tb testing.TB, synchronous bool) (primary, standby *pgcluster.Cluster) {
+	tb.Helper()
+	ctx := tb.Context()
+	primary = own(tb, pgcluster.Options{Replicated: true})
+	standby, err := primary.Standby(ctx)
+	if err != nil {
 		tb.Fatal(err)
 	}
 	stop(tb, standby)
