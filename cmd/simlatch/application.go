@@ -13,7 +13,7 @@ import (
 
 func newApplicationCommand() *cobra.Command {
 	cmd := group("application", "Add and list applications, and rotate their secrets",
-		newApplicationAddCommand(), newApplicationRotateCommand(), newApplicationUnlockCommand(), newApplicationListCommand())
+		newApplicationAddCommand(), newApplicationRotateCommand(), newApplicationEndOldSecretCommand(), newApplicationUnlockCommand(), newApplicationListCommand())
 	booksFlags(cmd)
 	cmd.Long = `Add and list applications, and rotate their secrets.
 
@@ -109,21 +109,52 @@ func checkApplicationKey(key string) error {
 
 func newApplicationRotateCommand() *cobra.Command {
 	var file string
+	var overlap time.Duration
 	cmd := &cobra.Command{
 		Use:   "rotate KEY",
 		Short: "Give an application a new secret and print it, once",
-		Long: `Give an application a new secret and print it, once. The old secret stops
-working at once, and the token bought with it within a second.` + onBooks,
-		Example: `  simlatch application rotate billing`,
-		Args:    cobra.ExactArgs(1),
+		Long: `Give an application a new secret and print it, once.
+
+The old secret stops working at once, and the token bought with it within a
+second: what you want where it has leaked. To rotate without an interruption,
+let both work for a while with --overlap, give the new one to every program, and
+end the old one with 'simlatch application end-old-secret', or let it end. At
+most two work: rotating again during an overlap ends the oldest.` + onBooks,
+		Example: `  simlatch application rotate billing
+  simlatch application rotate billing --overlap 24h`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if overlap < 0 || overlap > auth.MaxOverlap {
+				return usagef("--overlap must be from 0 to %s", auth.MaxOverlap)
+			}
 			return setApplication(cmd, args[0], file, func(s books, secret auth.Secret) error {
-				return missing(s.NewSecret(cmd.Context(), args[0], secret), "there is no application %s", args[0])
+				until, err := s.NewSecret(cmd.Context(), args[0], secret, overlap)
+				if err == nil && !until.IsZero() {
+					fmt.Fprintf(cmd.ErrOrStderr(), "simlatch: the old secret works as well until %s\n", until.UTC().Format(time.RFC3339))
+				}
+				return missing(err, "there is no application %s", args[0])
 			})
 		},
 	}
 	secretFileFlag(cmd, &file)
+	cmd.Flags().DurationVar(&overlap, "overlap", 0, "let the old secret work as well for so long, at most 720h")
 	return cmd
+}
+
+func newApplicationEndOldSecretCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "end-old-secret KEY",
+		Short: "End an application's old secret before its overlap is over",
+		Long: `End an application's old secret before the overlap it was rotated with is over.
+The token bought with it ends within a second.` + onBooks,
+		Example: `  simlatch application end-old-secret billing`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withBooks(cmd, func(s books) error {
+				return missing(s.EndOldSecret(cmd.Context(), args[0]), "there is no application %s, or it has no old secret", args[0])
+			})
+		},
+	}
 }
 
 // setApplication stores a secret by set, and then shows the secret
@@ -189,6 +220,7 @@ var applicationColumns = []column[auth.Application]{
 	{"key", "KEY", func(a auth.Application) any { return a.Key }},
 	{"disabled", "DISABLED", func(a auth.Application) any { return a.Disabled }},
 	{"tokenIssued", "TOKEN ISSUED", func(a auth.Application) any { return when(a.Issued) }},
+	{"oldSecretUntil", "OLD SECRET UNTIL", func(a auth.Application) any { return when(a.OldUntil) }},
 }
 
 // when is a time in a list; nil where there is none.

@@ -13,7 +13,9 @@ import (
 type accessBooks interface {
 	Applications(ctx context.Context) ([]auth.Application, error)
 	NewApplication(ctx context.Context, key string, secret auth.Secret) error
-	NewSecret(ctx context.Context, key string, secret auth.Secret) error
+	// NewSecret says until when the old secret is taken as well; zero: it is not.
+	NewSecret(ctx context.Context, key string, secret auth.Secret, overlap time.Duration) (until time.Time, err error)
+	EndOldSecret(ctx context.Context, key string) error
 	UnlockApplication(ctx context.Context, key string) error
 
 	Users(ctx context.Context) ([]auth.User, error)
@@ -39,8 +41,11 @@ func (d database) NewApplication(ctx context.Context, key string, secret auth.Se
 }
 
 // NewSecret implements books.
-func (d database) NewSecret(ctx context.Context, key string, secret auth.Secret) error {
-	return d.RotateApplication(ctx, key, auth.HashSecret(secret))
+func (d database) NewSecret(ctx context.Context, key string, secret auth.Secret, overlap time.Duration) (until time.Time, err error) {
+	if overlap > 0 {
+		until = time.Now().Add(overlap)
+	}
+	return until, d.RotateApplication(ctx, key, auth.HashSecret(secret), until)
 }
 
 // UnlockApplication implements books.
@@ -92,7 +97,7 @@ func (d database) Tune(ctx context.Context, account license.AccountName, service
 // Applications implements books.
 func (r remote) Applications(ctx context.Context) ([]auth.Application, error) {
 	return all(r.c.Applications(ctx), func(a client.Application) auth.Application {
-		return auth.Application{Key: a.Key, Disabled: a.Disabled, Issued: a.TokenIssued}
+		return auth.Application{Key: a.Key, Disabled: a.Disabled, Issued: a.TokenIssued, OldUntil: a.OldSecretUntil}
 	})
 }
 
@@ -102,8 +107,18 @@ func (r remote) NewApplication(ctx context.Context, key string, secret auth.Secr
 }
 
 // NewSecret implements books.
-func (r remote) NewSecret(ctx context.Context, key string, secret auth.Secret) error {
-	return meant(r.c.RotateApplication(ctx, key, string(secret)))
+func (r remote) NewSecret(ctx context.Context, key string, secret auth.Secret, overlap time.Duration) (time.Time, error) {
+	in := client.Rotation{Secret: string(secret)}
+	if overlap > 0 {
+		in.Overlap = overlap.String()
+	}
+	did, err := r.c.RotateApplication(ctx, key, in)
+	return did.OldSecretUntil, meant(err)
+}
+
+// EndOldSecret implements books.
+func (r remote) EndOldSecret(ctx context.Context, key string) error {
+	return meant(r.c.EndOldSecret(ctx, key))
 }
 
 // UnlockApplication implements books.

@@ -55,6 +55,10 @@ func (r *records) Application(_ context.Context, key string) (auth.Application, 
 	return look(r, r.apps, key)
 }
 
+func (r *records) OldSecret(context.Context, string) (auth.Application, error) {
+	return auth.Application{}, license.ErrNotFound
+}
+
 func (r *records) ApplicationByToken(_ context.Context, hash string) (auth.Application, error) {
 	r.mu.Lock()
 	apps := slices.Collect(maps.Values(r.apps))

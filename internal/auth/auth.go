@@ -101,6 +101,23 @@ type Application struct {
 	Nonce      string    // the current token is made of the secret and this
 	Issued     time.Time // when that token was first issued
 	TokenHash  string    // HashSecret of that token
+	// Ends is when this secret and its token end, which another has replaced; zero
+	// of an application's own.
+	Ends     time.Time
+	OldUntil time.Time // until when the secret before this one is taken as well; zero where there is none
+}
+
+// MaxOverlap is the longest that the secret before an application's own may be
+// taken as well.
+const MaxOverlap = 30 * 24 * time.Hour
+
+// left is how much longer the token may be used.
+func (a *Application) left(now time.Time, life time.Duration) time.Duration {
+	left := a.Issued.Add(life).Sub(now)
+	if !a.Ends.IsZero() {
+		left = min(left, a.Ends.Sub(now))
+	}
+	return left
 }
 
 // User is a user's stored credential.
@@ -124,6 +141,9 @@ type Session struct {
 // Reads of what does not exist give license.ErrNotFound.
 type Records interface {
 	Application(ctx context.Context, key string) (Application, error)
+	// OldSecret is an application as it is for the secret that another has replaced.
+	OldSecret(ctx context.Context, key string) (Application, error)
+	// ApplicationByToken finds it by the token of either secret.
 	ApplicationByToken(ctx context.Context, tokenHash string) (Application, error)
 	// ReplaceToken stores a's nonce, issue time and token hash if its nonce
 	// still is oldNonce and its secret the one a was read with, and reports
@@ -220,7 +240,7 @@ func (a *Authority) Issue(ctx context.Context, key string, secret Secret, from s
 	}
 	for {
 		now := a.cfg.Clock.Now()
-		left := app.Issued.Add(a.cfg.TokenLife).Sub(now)
+		left := app.left(now, a.cfg.TokenLife)
 		current := deriveToken(secret, app.Nonce)
 		// The hash is another when the secret was rotated while a token was issued.
 		if same(HashSecret(current), app.TokenHash) && left >= time.Second && left <= a.cfg.TokenLife {
@@ -235,13 +255,14 @@ func (a *Authority) Issue(ctx context.Context, key string, secret Secret, from s
 			return Token{}, fmt.Errorf("storing a token: %w", err)
 		}
 		if replaced {
-			return Token{Value: deriveToken(secret, app.Nonce), Expires: a.cfg.TokenLife}, nil
+			return Token{Value: deriveToken(secret, app.Nonce), Expires: max(time.Second, app.left(now, a.cfg.TokenLife))}, nil
 		}
 		// Another node was first; its token is as good, unless it was for another secret.
-		if app, err = a.cfg.Records.Application(ctx, key); err != nil {
-			return Token{}, fmt.Errorf("reading an application: %w", err)
+		var known bool
+		if app, known, err = a.application(ctx, key, secret); err != nil {
+			return Token{}, err
 		}
-		if !same(HashSecret(secret), app.SecretHash) {
+		if !known {
 			return Token{}, ErrClient
 		}
 	}
@@ -273,15 +294,31 @@ func (a *Authority) client(ctx context.Context, key string, secret Secret, from 
 	if err := a.slowed(ctx, name, from, ErrClient); err != nil {
 		return Application{}, err
 	}
-	app, err := a.cfg.Records.Application(ctx, key)
-	if err != nil && !errors.Is(err, license.ErrNotFound) {
-		return Application{}, fmt.Errorf("reading an application: %w", err)
+	app, known, err := a.application(ctx, key, secret)
+	if err != nil {
+		return Application{}, err
 	}
-	// Compared for unknown keys too, so that they take the same time.
-	if ok := same(HashSecret(secret), app.SecretHash); err != nil || !ok || app.Disabled {
+	if !known || app.Disabled {
 		return Application{}, a.failed(ctx, name, from, ErrClient)
 	}
 	return app, a.succeeded(ctx, name, from)
+}
+
+// application reads the application as it is for a secret: its own, or the one
+// before it while that is taken. known is false for any other, and for a key that
+// nobody has, which takes the same time.
+func (a *Authority) application(ctx context.Context, key string, secret Secret) (app Application, known bool, err error) {
+	hash := HashSecret(secret)
+	for _, read := range []func(context.Context, string) (Application, error){a.cfg.Records.Application, a.cfg.Records.OldSecret} {
+		app, err = read(ctx, key)
+		if err != nil && !errors.Is(err, license.ErrNotFound) {
+			return app, false, fmt.Errorf("reading an application: %w", err)
+		}
+		if same(hash, app.SecretHash) && err == nil && (app.Ends.IsZero() || a.cfg.Clock.Now().Before(app.Ends)) {
+			return app, true, nil
+		}
+	}
+	return app, false, nil
 }
 
 // Bearer finds the application a bearer token belongs to. It fails with
@@ -299,7 +336,7 @@ func (a *Authority) Bearer(ctx context.Context, token Secret) (application strin
 		}
 		a.tokens.set(hash, app, now, changes)
 	}
-	if app.Disabled || !now.Before(app.Issued.Add(a.cfg.TokenLife)) {
+	if app.Disabled || app.left(now, a.cfg.TokenLife) <= 0 {
 		return "", ErrBearer
 	}
 	return app.Key, nil

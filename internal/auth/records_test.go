@@ -19,6 +19,7 @@ type records struct {
 	failures     map[[2]string]Failures
 	operators    map[string]OperatorRecord
 	signedIn     map[string]OperatorSession
+	old          map[string]Application
 	touched      int
 	lose         func() // runs once, before a token is replaced: another node is first
 }
@@ -49,10 +50,21 @@ func (r *records) Application(_ context.Context, key string) (Application, error
 func (r *records) ApplicationByToken(_ context.Context, hash string) (Application, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, a := range r.applications {
-		if a.TokenHash == hash {
-			return a, nil
+	for _, all := range []map[string]Application{r.applications, r.old} {
+		for _, a := range all {
+			if a.TokenHash == hash {
+				return a, nil
+			}
 		}
+	}
+	return Application{}, license.ErrNotFound
+}
+
+func (r *records) OldSecret(_ context.Context, key string) (Application, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a, ok := r.old[key]; ok {
+		return a, nil
 	}
 	return Application{}, license.ErrNotFound
 }
@@ -64,12 +76,16 @@ func (r *records) ReplaceToken(_ context.Context, a Application, oldNonce string
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	stands := r.applications[a.Key]
+	in := r.applications
+	if !a.Ends.IsZero() {
+		in = r.old
+	}
+	stands := in[a.Key]
 	if stands.Nonce != oldNonce || stands.SecretHash != a.SecretHash {
 		return false, nil
 	}
 	stands.Nonce, stands.Issued, stands.TokenHash = a.Nonce, a.Issued, a.TokenHash
-	r.applications[a.Key] = stands
+	in[a.Key] = stands
 	return true, nil
 }
 

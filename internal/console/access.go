@@ -109,6 +109,7 @@ func (c *Console) showAccess(v *visit, made *secret) error {
 	applications := listing[client.Application]{caption: "Applications", path: "/applications", empty: noApplications(), columns: []column[client.Application]{
 		{"Key", func(a client.Application) cell { return id(a.Key, Prefix+"/audit?target="+queryEscape(a.Key)) }},
 		{"Token issued", func(a client.Application) cell { return when(a.TokenIssued) }},
+		{"Old secret until", func(a client.Application) cell { return when(a.OldSecretUntil) }},
 		{"State", func(a client.Application) cell { return state(a.Disabled) }},
 	}}
 	users := listing[client.User]{caption: "Users", path: "/users", empty: noUsers(), columns: []column[client.User]{
@@ -204,15 +205,27 @@ func (c *Console) addOperator(v *visit) error {
 	return c.makeSecret(v, q, "The token of "+v.value("name"), &made, func() string { return made.Token })
 }
 
-// changeApplication rotates, unlocks, disables or enables an application.
+// changeApplication rotates an application, ends its old secret, unlocks, disables
+// or enables it.
 func (c *Console) changeApplication(v *visit) error {
 	path := join("/applications/", v.r.PathValue("name"))
-	var made client.ApplicationSecret
 	return c.changeAccess(v, path, "application", map[string]func() error{
-		"rotate": func() error {
-			return c.makeSecret(v, question{path: path + "/rotate", body: client.NewSecret{}}, "The new secret of "+v.r.PathValue("name"), &made, func() string { return made.Secret })
+		"rotate":  func() error { return c.rotateApplication(v, path, "") },
+		"replace": func() error { return c.rotateApplication(v, path, overlap) },
+		"end-old-secret": func() error {
+			return c.changed(v, question{method: http.MethodPost, path: path + "/end-old-secret"}, "The application's old secret has ended.")
 		},
 	}, func(disabled bool) any { return client.ApplicationChange{Disabled: &disabled} })
+}
+
+// overlap is for how long an application's old secret is taken beside its new one,
+// unless it ends at once.
+const overlap = "24h"
+
+func (c *Console) rotateApplication(v *visit, path, overlap string) error {
+	var made client.ApplicationSecret
+	q := question{path: path + "/rotate", body: client.Rotation{Overlap: overlap}}
+	return c.makeSecret(v, q, "The new secret of "+v.r.PathValue("name"), &made, func() string { return made.Secret })
 }
 
 // changeUser rotates, unlocks, disables or enables a user, or says which accounts

@@ -514,9 +514,19 @@ func applicationForms(v *visit, a client.Application) templ.Component {
 		ctx = templ.InitializeContext(ctx)
 		ctx = templ.ClearChildren(ctx)
 		if v.may(auth.RoleAdmin) {
+			templ_7745c5c3_Err = press("applications", a.Key, "replace", "New secret beside the old for a day", "quiet").Render(ctx, templ_7745c5c3_Buffer)
+			if templ_7745c5c3_Err != nil {
+				return templ_7745c5c3_Err
+			}
 			templ_7745c5c3_Err = press("applications", a.Key, "rotate", "New secret", "danger").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
+			}
+			if !a.OldSecretUntil.IsZero() {
+				templ_7745c5c3_Err = press("applications", a.Key, "end-old-secret", "End the old secret", "danger").Render(ctx, templ_7745c5c3_Buffer)
+				if templ_7745c5c3_Err != nil {
+					return templ_7745c5c3_Err
+				}
 			}
 		}
 		templ_7745c5c3_Err = press("applications", a.Key, "unlock", "Unlock", "quiet").Render(ctx, templ_7745c5c3_Buffer)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -67,7 +68,7 @@ func (c *call) created(parts ...string) {
 }
 
 func applicationOf(a auth.Application) client.Application {
-	return client.Application{Key: a.Key, Disabled: a.Disabled, TokenIssued: a.Issued}
+	return client.Application{Key: a.Key, Disabled: a.Disabled, TokenIssued: a.Issued, OldSecretUntil: a.OldUntil}
 }
 
 func applicationTag(a auth.Application) string { return tag(a.Key, a.Disabled) }
@@ -154,13 +155,26 @@ func (a *API) changeApplication(ctx context.Context, c *call, in client.Applicat
 	return applicationOf(app), err
 }
 
-func (a *API) rotateApplication(ctx context.Context, c *call, in client.NewSecret) (out client.ApplicationSecret, err error) {
+func (a *API) rotateApplication(ctx context.Context, c *call, in client.Rotation) (out client.ApplicationSecret, err error) {
 	out.Key = c.r.PathValue("key")
+	if in.Overlap != "" {
+		overlap, err := time.ParseDuration(in.Overlap)
+		if err != nil || overlap < 0 || overlap > auth.MaxOverlap {
+			return out, problemf(errInvalid, "the overlap %q is no duration from 0 to %s, such as 24h", in.Overlap, auth.MaxOverlap)
+		}
+		if overlap > 0 {
+			out.OldSecretUntil = a.cfg.Clock.Now().Add(overlap).UTC()
+		}
+	}
 	secret, err := a.secret(in.Secret, &out.Secret)
 	if err != nil {
 		return out, err
 	}
-	return out, c.store().RotateApplication(ctx, out.Key, auth.HashSecret(secret))
+	return out, c.store().RotateApplication(ctx, out.Key, auth.HashSecret(secret), out.OldSecretUntil)
+}
+
+func (a *API) endOldSecret(ctx context.Context, c *call) (out none, err error) {
+	return out, c.store().EndOldSecret(ctx, c.r.PathValue("key"))
 }
 
 func (a *API) unlockApplication(ctx context.Context, c *call) (out none, err error) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/simlatch/simlatch/internal/auth"
 	"github.com/simlatch/simlatch/internal/license"
@@ -33,6 +34,7 @@ func (h *harness) matrix() map[string]cell {
 	request := account + "/requests/" + string(stuck)
 	task := request + "/tasks/" + string(h.sims[0].Device.ICCID)
 	h.must(h.s.AddApplication(h.t.Context(), "app", "hash", h.clock.Now()))
+	h.must(h.s.RotateApplication(h.t.Context(), "app", "newer", h.clock.Now().Add(time.Hour)))
 	h.must(h.s.AddUser(h.t.Context(), auth.User{Name: "ada"}, h.clock.Now()))
 	h.must(h.s.AddOperator(h.t.Context(), auth.OperatorRecord{Operator: auth.Operator{Name: "olga", Role: viewer}}, h.clock.Now()))
 	pool, listener := account+"/pools/SIMSec-IoT", account+"/listeners/CarrierService"
@@ -55,7 +57,8 @@ func (h *harness) matrix() map[string]cell {
 		"POST /applications":                                                {"/applications", client.NewApplication{Key: "new"}, admin},
 		"GET /applications/{key}":                                           {"/applications/app", nil, viewer},
 		"PATCH /applications/{key}":                                         {"/applications/app", client.ApplicationChange{Disabled: &yes}, admin},
-		"POST /applications/{key}/rotate":                                   {"/applications/app/rotate", client.NewSecret{}, admin},
+		"POST /applications/{key}/rotate":                                   {"/applications/app/rotate", client.Rotation{Overlap: "24h"}, admin},
+		"POST /applications/{key}/end-old-secret":                           {"/applications/app/end-old-secret", nil, admin},
 		"POST /applications/{key}/unlock":                                   {"/applications/app/unlock", nil, daily},
 		"GET /users":                                                        {"/users", nil, viewer},
 		"POST /users":                                                       {"/users", client.NewUser{Name: "bob"}, admin},

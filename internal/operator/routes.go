@@ -70,6 +70,7 @@ func (a *API) accessRoutes() []route {
 		{method: get, path: "/applications/{key}", need: viewer, work: read(a.getApplication)},
 		{method: patch, path: "/applications/{key}", need: admin, work: change(a.changeApplication)},
 		{method: post, path: "/applications/{key}/rotate", need: admin, work: change(a.rotateApplication)},
+		{method: post, path: "/applications/{key}/end-old-secret", need: admin, work: read(a.endOldSecret)},
 		{method: post, path: "/applications/{key}/unlock", need: daily, work: read(a.unlockApplication)},
 
 		{method: get, path: "/users", need: viewer, work: read(a.listUsers)},

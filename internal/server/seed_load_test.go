@@ -41,7 +41,7 @@ func TestSeedIsIdempotent(t *testing.T) {
 		ok(r.store.AddAccount(ctx, "0000123456-00009", now))
 		ok(r.store.GrantAccounts(ctx, "demo", []license.AccountName{"0000123456-00009"}))
 		ok(r.store.SetPassword(ctx, "demo", auth.HashPassword("another")))
-		ok(r.store.RotateApplication(ctx, "demo-key", auth.HashSecret("another")))
+		ok(r.store.RotateApplication(ctx, "demo-key", auth.HashSecret("another"), time.Time{}))
 		_, err = r.store.SetState(ctx, testAccount, []license.ICCID{"89148000000000000012", "89148010000000000005"}, license.StateSuspended)
 		ok(err)
 		ok(r.end())

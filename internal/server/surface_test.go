@@ -265,7 +265,7 @@ var looks = map[string]string{
 	"task": "account, request, iccid, round, outcome, code", "posting": "account, request, number, kind, units",
 	"listener": "account, service, url, username, password, secret, attempts, wait, timeout",
 	"operator": "name, role, token, password, disabled", "audit": "id, action, target", "policy": "account, refuse_lifetime, daily",
-	"policy_day": "account, day, devices", "strange_outcome": "account, request, iccid, verdict, times", "operator_session": "hash",
+	"policy_day": "account, day, devices", "strange_outcome": "account, request, iccid, verdict, times", "operator_session": "hash", "old_secret": "application, hash, ends",
 }
 
 // look is the state as it is when the carrier has nothing left to do.

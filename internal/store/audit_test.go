@@ -53,7 +53,7 @@ func TestAuditTells(t *testing.T) {
 				return err
 			}, `pool.purchase 0000777777-00001 SIMSec-IoT {"purchased":0} {"purchased":5,"reason":"more","reference":"PO","units":5}`},
 			{func() error { return own.AddApplication(ctx, "app 2", secret, now) }, "application.add  app 2  "},
-			{func() error { return own.RotateApplication(ctx, "app 2", secret) }, "application.rotate  app 2  "},
+			{func() error { return own.RotateApplication(ctx, "app 2", secret+"2", time.Time{}) }, "application.rotate  app 2  "},
 			{func() error { return own.UnlockApplication(ctx, "app 2") }, ""}, // nothing was locked
 			{func() error {
 				return own.AddUser(ctx, auth.User{Name: "ada", PasswordHash: secret, Accounts: []license.AccountName{storetest.Account}}, now)

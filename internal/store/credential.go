@@ -18,7 +18,9 @@ const (
 	kindUser        = "user"
 )
 
-const selectApplication = `SELECT name, hash, disabled, nonce, issued, token FROM credential
+const selectApplication = `SELECT name, hash, disabled, nonce, issued, token,
+		COALESCE((SELECT o.ends FROM old_secret o WHERE o.application = credential.name), 0)
+	FROM credential
 	WHERE kind = 'application' AND name = $1`
 
 // Application reads an application by its key.
@@ -27,16 +29,24 @@ func (s *Store) Application(ctx context.Context, key string) (auth.Application, 
 	return a, s.failed("reading an application", err)
 }
 
-const selectByToken = `SELECT name, hash, disabled, nonce, issued, token FROM credential
+const selectByToken = `SELECT name, hash, disabled, nonce, issued, token,
+		COALESCE((SELECT o.ends FROM old_secret o WHERE o.application = credential.name), 0)
+	FROM credential
 	WHERE token = $1 AND token <> '' AND kind = 'application'`
 
-// ApplicationByToken reads the application whose current token has a hash.
+// ApplicationByToken reads the application whose token has a hash, be it bought
+// with its secret or its old one.
 func (s *Store) ApplicationByToken(ctx context.Context, tokenHash string) (auth.Application, error) {
 	a, err := first(s.reader(ctx), scanApplication, selectByToken, tokenHash)
+	if errors.Is(err, license.ErrNotFound) {
+		a, err = first(s.reader(ctx), scanOldSecret, selectOldByToken, tokenHash)
+	}
 	return a, s.failed("reading an application", err)
 }
 
-const selectApplications = `SELECT name, hash, disabled, nonce, issued, token FROM credential
+const selectApplications = `SELECT name, hash, disabled, nonce, issued, token,
+		COALESCE((SELECT o.ends FROM old_secret o WHERE o.application = credential.name), 0)
+	FROM credential
 	WHERE kind = 'application' ORDER BY name`
 
 // Applications lists all applications.
@@ -46,9 +56,9 @@ func (s *Store) Applications(ctx context.Context) ([]auth.Application, error) {
 }
 
 func scanApplication(scan func(...any) error) (a auth.Application, err error) {
-	var disabled, issued int64
-	err = scan(&a.Key, &a.SecretHash, &disabled, &a.Nonce, &issued, &a.TokenHash)
-	a.Disabled, a.Issued = disabled != 0, fromMicros(issued)
+	var disabled, issued, old int64
+	err = scan(&a.Key, &a.SecretHash, &disabled, &a.Nonce, &issued, &a.TokenHash, &old)
+	a.Disabled, a.Issued, a.OldUntil = disabled != 0, fromMicros(issued), fromMicros(old)
 	return a, err
 }
 
@@ -57,7 +67,11 @@ const replaceToken = `UPDATE credential SET nonce = $2, issued = $3, token = $4
 
 // ReplaceToken implements auth.Records.
 func (s *Store) ReplaceToken(ctx context.Context, a auth.Application, oldNonce string) (bool, error) {
-	return s.changeCredential(ctx, "storing a token", replaceToken, a.Key, a.Nonce, micros(a.Issued), a.TokenHash, oldNonce, a.SecretHash)
+	text := replaceToken
+	if !a.Ends.IsZero() {
+		text = replaceOldToken
+	}
+	return s.changeCredential(ctx, "storing a token", text, a.Key, a.Nonce, micros(a.Issued), a.TokenHash, oldNonce, a.SecretHash)
 }
 
 const replacePassword = `UPDATE credential SET hash = $2 WHERE kind = 'user' AND name = $1 AND hash = $3`
@@ -110,19 +124,6 @@ func (s *Store) AddApplication(ctx context.Context, key, secretHash string, now 
 		return err
 	})
 	return s.failed("adding an application", err)
-}
-
-const rotateApplication = `UPDATE credential SET hash = $2, nonce = '', issued = 0, token = ''
-	WHERE kind = 'application' AND name = $1`
-
-// RotateApplication gives an application another secret; its token ends. It
-// fails with license.ErrNotFound.
-func (s *Store) RotateApplication(ctx context.Context, key, secretHash string) error {
-	found, err := s.changeAudited(ctx, "rotating a secret", s.entry("application.rotate", "", key), rotateApplication, key, secretHash)
-	if err == nil && !found {
-		err = fmt.Errorf("application %s: %w", key, license.ErrNotFound)
-	}
-	return err
 }
 
 const (

@@ -258,7 +258,7 @@ func TestCredentials(t *testing.T) {
 		if _, err := s.ApplicationByToken(ctx, ""); !errors.Is(err, license.ErrNotFound) {
 			t.Errorf("the empty token: %v, want ErrNotFound", err)
 		}
-		if err := s.RotateApplication(ctx, "app", "other"); err != nil {
+		if err := s.RotateApplication(ctx, "app", "other", time.Time{}); err != nil {
 			t.Error(err)
 		}
 		if _, err := s.ApplicationByToken(ctx, "t"); !errors.Is(err, license.ErrNotFound) {

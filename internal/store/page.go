@@ -55,7 +55,9 @@ func (s *Store) Account(ctx context.Context, name license.AccountName) (Account,
 	return a[0], nil
 }
 
-const selectApplicationsAfter = `SELECT name, hash, disabled, nonce, issued, token FROM credential
+const selectApplicationsAfter = `SELECT name, hash, disabled, nonce, issued, token,
+		COALESCE((SELECT o.ends FROM old_secret o WHERE o.application = credential.name), 0)
+	FROM credential
 	WHERE kind = 'application' AND name > $1 ORDER BY name LIMIT $2`
 
 // ApplicationsAfter lists applications by key, from the one behind after on.

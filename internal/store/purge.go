@@ -66,6 +66,9 @@ func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duratio
 		if _, err := tx.exec(purgeOperatorSessions, micros(now.Add(-keepSession))); err != nil {
 			return err
 		}
+		if _, err := tx.exec(purgeOldSecrets, micros(now)); err != nil {
+			return err
+		}
 		if _, err := tx.exec(purgeAlerts, micros(now.Add(-retention))); err != nil {
 			return err
 		}

@@ -78,7 +78,7 @@ func TestTokenOfAFormerSecret(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.RotateApplication(t.Context(), "app", "new"); err != nil {
+		if err := s.RotateApplication(t.Context(), "app", "new", time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		a.Nonce, a.Issued, a.TokenHash = "nonce", storetest.Start(), "token"

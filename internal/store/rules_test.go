@@ -14,7 +14,7 @@ import (
 
 // localTables are about the installation as a whole, and stay with the
 // coordinator (distribute.go says why).
-var localTables = []string{"account", "credential", "access", "session", "lockout", "setting", "counter", "node", "operator", "audit", "seal", "alert", "operator_session"}
+var localTables = []string{"account", "credential", "access", "session", "lockout", "setting", "counter", "node", "operator", "audit", "seal", "alert", "operator_session", "old_secret"}
 
 // acrossAccounts are the statements that name no account, with the reason.
 var acrossAccounts = map[string]string{

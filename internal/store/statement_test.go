@@ -141,7 +141,7 @@ func highestParameter(text string) (highest int) {
 }
 
 // tables that grow, by the names and aliases that plans give them.
-var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|upstream|upstream_task|operator|audit|alert|operator_session)`
+var growing = `(sim|s|sim_owner|o|task|t|request|r|posting|attempt|idempotency|purchase|session|credential|lockout|access|upstream|upstream_task|operator|audit|alert|operator_session|old_secret|o)`
 
 var (
 	scans = regexp.MustCompile(`^SCAN ` + growing + `\b`)

@@ -181,8 +181,13 @@ func (c *Client) AddApplication(ctx context.Context, a NewApplication) error {
 }
 
 // RotateApplication gives an application another secret.
-func (c *Client) RotateApplication(ctx context.Context, key, secret string) error {
-	return c.post(ctx, path("/applications/", key, "/rotate"), NewSecret{secret}, nil)
+func (c *Client) RotateApplication(ctx context.Context, key string, r Rotation) (s ApplicationSecret, err error) {
+	return s, c.post(ctx, path("/applications/", key, "/rotate"), r, &s)
+}
+
+// EndOldSecret ends an application's old secret before its overlap is over.
+func (c *Client) EndOldSecret(ctx context.Context, key string) error {
+	return c.post(ctx, path("/applications/", key, "/end-old-secret"), struct{}{}, nil)
 }
 
 // UnlockApplication forgets the failed tries of an application's key.

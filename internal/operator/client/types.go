@@ -34,6 +34,8 @@ type Application struct {
 	Key         string    `json:"key"`
 	Disabled    bool      `json:"disabled"`
 	TokenIssued time.Time `json:"tokenIssued,omitzero"`
+	// OldSecretUntil is until when the secret before its own is taken as well.
+	OldSecretUntil time.Time `json:"oldSecretUntil,omitzero"`
 }
 
 // NewApplication is an application to add; what is empty is made up.
@@ -45,8 +47,17 @@ type NewApplication struct {
 // ApplicationSecret is an application's key and new secret. The secret is there
 // this once, and not where the caller chose it.
 type ApplicationSecret struct {
-	Key    string `json:"key"`
-	Secret string `json:"secret,omitzero"`
+	Key            string    `json:"key"`
+	Secret         string    `json:"secret,omitzero"`
+	OldSecretUntil time.Time `json:"oldSecretUntil,omitzero"` // of a rotation with an overlap
+}
+
+// Rotation gives an application another secret; an empty one is made up. The old
+// one is taken as well for the overlap, a duration such as "24h"; empty ends it at
+// once.
+type Rotation struct {
+	Secret  string `json:"secret,omitzero"`
+	Overlap string `json:"overlap,omitzero"`
 }
 
 // ApplicationChange changes what it names.
