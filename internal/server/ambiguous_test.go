@@ -18,7 +18,7 @@ var operatorBodies = map[string]string{
 	"PUT /accounts/{account}/policy":                                   `{"refuseLifetime":true}`,
 	"POST /applications":                                               `{"key":"another-key"}`,
 	"PATCH /applications/{key}":                                        `{"disabled":true}`,
-	"POST /applications/{key}/rotate":                                  `{"secret":"another-secret-0001"}`,
+	"POST /applications/{key}/rotate":                                  `{"secret":"another-secret-0001","overlap":"24h"}`,
 	"POST /users":                                                      `{"name":"another"}`,
 	"PATCH /users/{name}":                                              `{"disabled":true}`,
 	"POST /users/{name}/rotate":                                        `{"secret":"another-secret-0001"}`,
@@ -39,7 +39,7 @@ var operatorBodies = map[string]string{
 
 // bodiless are the routes that read no body, and ignore what is sent.
 var bodiless = map[string]bool{
-	"POST /session/logout": true, "POST /applications/{key}/unlock": true, "POST /users/{name}/unlock": true, "POST /operators/{name}/rotate": true, "DELETE /operators/{name}/password": true,
+	"POST /session/logout": true, "POST /applications/{key}/unlock": true, "POST /applications/{key}/end-old-secret": true, "POST /users/{name}/unlock": true, "POST /operators/{name}/rotate": true, "DELETE /operators/{name}/password": true,
 	"DELETE /accounts/{account}/listeners/{service}": true, "POST /accounts/{account}/listeners/{service}/secret": true,
 	"POST /accounts/{account}/listeners/{service}/test": true, "POST /verify": true, "DELETE /callbacks/{account}/name/{service}": true,
 }

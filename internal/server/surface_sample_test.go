@@ -103,6 +103,8 @@ func operatorSamples(vars map[string]string) []sample {
 		{"GET /applications/other-key"},
 		{"PATCH /applications/revoked-key", `{"disabled":true}`},
 		{"POST /applications/revoked-key/rotate", `{}`},
+		{"POST /applications/revoked-key/rotate", `{"overlap":"1h"}`},
+		{"POST /applications/revoked-key/end-old-secret", `{}`},
 		{"POST /applications/revoked-key/unlock", `{}`},
 		{"GET /users"},
 		{"POST /users", `{"name":"new-user","accounts":["` + account + `"]}`},
