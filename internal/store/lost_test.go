@@ -170,6 +170,7 @@ func TestImportLosesItsConnection(t *testing.T) {
 			continue
 		}
 		db := e.NewDatabase(t)
+		db.URL += "&application_name=loser" // there are others on the server
 		b := newBench(t, db.Open(t), storetest.Fixture{SIMs: -1})
 		raw := db.SQL(t)
 		_, err := b.s.Import(t.Context(), func(yield func(license.SIM, error) bool) {
@@ -179,7 +180,7 @@ func TestImportLosesItsConnection(t *testing.T) {
 					return
 				}
 			}
-			_, err := raw.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()`)
+			_, err := raw.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' AND application_name = 'loser'`)
 			if err != nil {
 				t.Error(err)
 			}
