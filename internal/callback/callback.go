@@ -71,6 +71,10 @@ type Config struct {
 	Poll        time.Duration // how often to look for due callbacks unasked; 0: 250 ms
 	Grace       time.Duration // what posts in flight get to end in at shutdown; 0: 10 seconds
 
+	// Yield waits a moment where other accounts wait for something little; it is called
+	// before a callback of an account with many. nil: does not.
+	Yield func(ctx context.Context, account license.AccountName)
+
 	Courier Courier       // nil: each callback is sent over the network, once
 	Wall    license.Clock // what messages are stamped with, for receivers to judge by theirs; nil: Clock
 

@@ -20,6 +20,8 @@ const (
 	heldTotal = 200 * batch
 	// heldFailing is the same for a listener that keeps failing, but quickly.
 	heldFailing = 32
+	// muchQueued is how many callbacks wait in a lane that lets others go first.
+	muchQueued = 100
 	// failuresMost is how many attempts in a row may fail before a listener
 	// counts as failing.
 	failuresMost = 10
@@ -186,9 +188,12 @@ func (s *Sender) drop(callbacks []license.Callback) {
 func (s *Sender) work(ctx, posts context.Context, l *lane) {
 	var buf [4096]byte // what answers are read into
 	for {
-		c, ok := s.next(l)
+		c, much, ok := s.next(l)
 		if !ok {
 			return
+		}
+		if much {
+			s.cfg.Yield(ctx, l.account)
 		}
 		d, ok := s.attempt(ctx, posts, l, c, buf[:])
 		if !ok && ctx.Err() != nil {
@@ -201,17 +206,18 @@ func (s *Sender) work(ctx, posts context.Context, l *lane) {
 
 // next takes a callback from the lane's queue; the worker that gets none is
 // dismissed.
-func (s *Sender) next(l *lane) (license.Callback, bool) {
+func (s *Sender) next(l *lane) (c license.Callback, much, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.queued() == 0 || l.workers > s.most(l) {
 		l.workers--
-		return license.Callback{}, false
+		return license.Callback{}, false, false
 	}
-	c := l.queue[l.head]
+	much = s.cfg.Yield != nil && l.queued() > muchQueued
+	c = l.queue[l.head]
 	l.queue[l.head] = license.Callback{} // its strings are not ours to keep
 	l.head++
-	return c, true
+	return c, much, true
 }
 
 // ended takes note of how an attempt ended, or, when counted is false, that none

@@ -95,8 +95,12 @@ func (s *Sender) claim(ctx context.Context) {
 	}
 }
 
-// round claims once for every account with due callbacks, and reports whether
-// there was more for lanes that still have room.
+// passes is how many shares an account may claim between two looks, each of which
+// counts all that is due.
+const passes = 8
+
+// round claims for every account with due callbacks, a share each in turn, and
+// reports whether there was more for lanes that still have room.
 func (s *Sender) round(ctx context.Context) (again bool, err error) {
 	now := s.cfg.Clock.Now()
 	s.mu.Lock()
@@ -106,19 +110,27 @@ func (s *Sender) round(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for _, due := range all {
-		more, err := s.share(ctx, due)
-		if err != nil {
-			return false, err
+	for range passes {
+		left := all[:0]
+		for _, due := range all {
+			claimed, more, err := s.share(ctx, due)
+			if err != nil {
+				return false, err
+			}
+			if due.Count -= claimed; more {
+				left = append(left, due)
+			}
 		}
-		again = again || more
+		if all = left; len(all) == 0 || ctx.Err() != nil {
+			break
+		}
 	}
-	return again, nil
+	return len(all) > 0, nil
 }
 
 // share claims a fair share of one account's due callbacks: what its lane has
 // room for, but no more than a batch before the next account has its turn.
-func (s *Sender) share(ctx context.Context, due license.Due) (more bool, err error) {
+func (s *Sender) share(ctx context.Context, due license.Due) (claimed int, more bool, err error) {
 	s.mu.Lock()
 	l := s.lane(due.Account)
 	limit := min(due.Count, s.room(l), batch)
@@ -127,7 +139,7 @@ func (s *Sender) share(ctx context.Context, due license.Due) (more bool, err err
 	timeout := s.timeout(l)
 	s.mu.Unlock()
 	if limit <= 0 {
-		return false, nil
+		return 0, false, nil
 	}
 	now := s.cfg.Clock.Now()
 	// Cut off, it might have leased what nobody then knows of.
@@ -142,7 +154,7 @@ func (s *Sender) share(ctx context.Context, due license.Due) (more bool, err err
 	s.take(l, callbacks)
 	// Fewer than asked for: another node is at them.
 	more = len(callbacks) == limit && l.backlog && s.room(l) > 0
-	return more, err
+	return len(callbacks), more, err
 }
 
 // sleep waits for a Wake, a callback that falls due (unless punctual is false),

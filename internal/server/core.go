@@ -144,7 +144,7 @@ func (c *core) wire() error {
 	c.sender, err = callback.New(c.cfg.boxedSender(callback.Config{
 		Outbox: c.store, Guard: guard, Clock: c.cfg.Clock, Logger: c.log, Metrics: c.metrics, Tracer: tracer,
 		Attempts: c.cfg.CallbackAttempts, Interval: c.cfg.CallbackInterval, Timeout: c.cfg.CallbackTimeout,
-		Grace: c.cfg.Grace,
+		Grace: c.cfg.Grace, Yield: c.store.Yield,
 	}))
 	if err != nil {
 		return err

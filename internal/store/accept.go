@@ -341,6 +341,7 @@ func (a *acceptance) takeForUnassign(want []taken) error {
 		held[i] = pair{w.prior, w.device.ICCID}
 		byRequest[w.request] = append(byRequest[w.request], w.device.ICCID)
 	}
+	a.tx.wait()
 	pending, err := pendingAmong(a.tx, a.account, held)
 	if err != nil {
 		return err
@@ -348,6 +349,7 @@ func (a *acceptance) takeForUnassign(want []taken) error {
 	if len(pending) > 0 {
 		return errNotAll
 	}
+	a.tx.wait()
 	for _, i := range slices.Sorted(maps.Keys(byRequest)) {
 		if _, err := a.tx.exec(touchSIMs, string(a.account), string(a.params[i].Request.ID), only(byRequest[i])); err != nil {
 			return err

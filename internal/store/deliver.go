@@ -77,7 +77,7 @@ func finishAccount(tx *tx, account license.AccountName, now time.Time, ends []li
 		}
 	}
 	steps = append(steps, countRequestEnds(account, won)...)
-	return tx.together(append(steps, insertFailures(account, won)...)...)
+	return tx.inParts(append(steps, insertFailures(account, won)...)...)
 }
 
 // finishRun does what finishTasks does to tasks that lie next to each other and

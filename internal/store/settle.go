@@ -152,6 +152,7 @@ func (st *settlement) run(settled *license.Settled) error {
 		return err
 	}
 	crash.At(crash.SettleCounted)
+	st.tx.wait()
 	if err := st.sims(); err != nil {
 		return err
 	}
@@ -186,7 +187,7 @@ func (st *settlement) settle() (lines []posting, err error) {
 	} else if err := st.tasks(moves); err != nil {
 		return nil, err
 	}
-	return lines, st.tx.together(append(steps, st.requests(&lines)...)...)
+	return lines, st.tx.inParts(append(steps, st.requests(&lines)...)...)
 }
 
 func (w *wonTask) callback() license.Callback {

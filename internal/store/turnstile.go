@@ -23,6 +23,8 @@ const (
 	// holdMost bounds how long much waits for little, each time it looks: where
 	// little never ends, much goes on all the same.
 	holdMost = 20 * time.Millisecond
+	// yieldMost is the same for what is done to one device.
+	yieldMost = 5 * time.Millisecond
 )
 
 // littles are the accounts that lately asked for little.
@@ -88,9 +90,9 @@ func (l *littles) beside(account license.AccountName) (lately, now bool, ended <
 	return lately, now, l.ended
 }
 
-// hold waits until no other account has a little call under way, holdMost at the
+// hold waits until no other account has a little call under way, for most at the
 // longest, or until ctx ends.
-func (l *littles) hold(ctx context.Context, account license.AccountName) {
+func (l *littles) hold(ctx context.Context, account license.AccountName, most time.Duration) {
 	var late <-chan time.Time
 	for {
 		_, now, ended := l.beside(account)
@@ -98,7 +100,7 @@ func (l *littles) hold(ctx context.Context, account license.AccountName) {
 			return
 		}
 		if late == nil {
-			timer := time.NewTimer(holdMost)
+			timer := time.NewTimer(most)
 			defer timer.Stop()
 			late = timer.C
 		}
@@ -115,6 +117,12 @@ func (l *littles) hold(ctx context.Context, account license.AccountName) {
 		}
 		soon.Stop()
 	}
+}
+
+// Yield waits a little while other accounts have something little under way, for work
+// of an account that has much to do, elsewhere than in the database.
+func (s *Store) Yield(ctx context.Context, account license.AccountName) {
+	s.littles.hold(ctx, account, yieldMost)
 }
 
 // A turnstile is what writes to PostgreSQL pass. Transactions run beside each
@@ -150,7 +158,7 @@ func (t *turnstile) pass(ctx context.Context, account license.AccountName, weigh
 		}
 		defer t.leave()
 	}
-	hold := func() { t.littles.hold(ctx, account) }
+	hold := func() { t.littles.hold(ctx, account, holdMost) }
 	hold()
 	return fn(hold)
 }

@@ -99,7 +99,7 @@ func (t *tx) wait() {
 }
 
 // portionMost is how many rows a transaction that may wait writes between two waits.
-const portionMost = 1000
+const portionMost = 500
 
 // portions cuts what a transaction is to write where it may wait.
 func portions[T any](t *tx, list []T) iter.Seq[[]T] {
