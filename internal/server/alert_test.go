@@ -17,7 +17,8 @@ import (
 const alertSecret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 // TestAlertMessage takes a pool below its threshold: the operators' URL, which
-// fails at first, gets a signed message, and the metric says so.
+// fails at first and then switches protocols, gets a signed message each time, and
+// the metric says so.
 func TestAlertMessage(t *testing.T) {
 	onEachEngine(t, func(t *testing.T, cfg Config) {
 		type message struct {
@@ -25,19 +26,22 @@ func TestAlertMessage(t *testing.T) {
 			body   string
 		}
 		got := make(chan message, 10)
-		failing := make(chan struct{}, 1)
-		failing <- struct{}{}
+		failing := make(chan http.HandlerFunc, 2)
+		failing <- func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "not yet", http.StatusServiceUnavailable)
+		}
+		failing <- switchProtocols
 		hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
 				t.Error(err)
 			}
+			got <- message{r.Header.Clone(), string(body)}
 			select {
-			case <-failing:
-				http.Error(w, "not yet", http.StatusServiceUnavailable)
+			case fail := <-failing:
+				fail(w, r)
 			default:
 			}
-			got <- message{r.Header.Clone(), string(body)}
 		}))
 		defer hook.Close()
 		cfg.AlertURL, cfg.AlertSecret = hook.URL+"/hook?token=canary-alert-token", alertSecret
@@ -54,7 +58,7 @@ func TestAlertMessage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for attempt := range 2 {
+		for attempt := range 3 {
 			select {
 			case m := <-got:
 				if err := webhook.Verify([]byte(m.body), m.header); err != nil {
@@ -68,10 +72,21 @@ func TestAlertMessage(t *testing.T) {
 				t.Fatalf("attempt %d never came", attempt+1)
 			}
 		}
-		if log := r.log.String(); !strings.Contains(log, "503 Service Unavailable") || strings.Contains(log, "canary-alert-token") {
+		if log := r.log.String(); !strings.Contains(log, "503 Service Unavailable") || !strings.Contains(log, "101 Switching Protocols") || strings.Contains(log, "canary-alert-token") {
 			t.Errorf("the log tells nothing of the failure, or the URL:\n%s", log)
 		}
 	})
+}
+
+// switchProtocols answers 101 and keeps the connection until its client leaves it.
+func switchProtocols(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Connection", "Upgrade")
+	w.Header().Set("Upgrade", "x")
+	w.WriteHeader(http.StatusSwitchingProtocols)
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		_, _ = io.Copy(io.Discard, conn)
+		_ = conn.Close()
+	}
 }
 
 func TestCheckAlerts(t *testing.T) {

@@ -108,7 +108,8 @@ func (c *limitedConn) Close() error {
 	return c.TCPConn.Close() //nolint:wrapcheck // it is the connection
 }
 
-// unwantedBody is how long a client may take to send a body that no handler reads.
+// unwantedBody is how long a client may take to send a body that no handler sets a
+// time for: one that nobody reads, or an upstream's callback.
 const unwantedBody = 20 * time.Second
 
 // boundBodies has every body end within a time, where that is more than 0. Handlers that

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,9 +156,6 @@ func (c *core) runUpstream(ctx context.Context) error {
 	return c.upstream.Run(ctx, accounts)
 }
 
-// callbackTimeout is how long an upstream may take to send a callback.
-const callbackTimeout = 20 * time.Second
-
 // upstreamListener is where an upstream's callbacks arrive.
 type upstreamListener struct {
 	listener net.Listener
@@ -193,8 +189,6 @@ func (s *Server) handleUpstream() error {
 		h = s.recorder.Handler(h)
 	}
 	s.callbacks.http = newHTTP(h, secure, s.log, s.cfg.bodyTimeout)
-	// Of callbacks, whoever sends them, all must come within the time of a body.
-	s.callbacks.http.ReadTimeout = cmp.Or(s.cfg.bodyTimeout, callbackTimeout)
 	return nil
 }
 

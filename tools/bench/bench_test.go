@@ -55,7 +55,7 @@ func TestEveryRow(t *testing.T) {
 	}
 	want := 24
 	if o.postgres == "" {
-		want = 14
+		want = 13
 	}
 	if len(r.Rows) != want {
 		t.Errorf("there are %d rows, want %d", len(r.Rows), want)
