@@ -74,11 +74,23 @@ func (s *Sender) close() {
 // Wake makes the sender look for due callbacks at once.
 func (s *Sender) Wake() { notify(s.wake) }
 
+// claims is what the goroutine that claims knows of what is due.
+type claims struct {
+	found   []license.Due // by the last look, and not claimed since
+	lookAt  time.Time     // when to look again at the earliest, in real time
+	skipped bool          // there was no look in this round, as it was too early
+}
+
+// lookShare bounds the time spent looking to one part in so many: a look counts all
+// that is due, which may be what a full lane has no room for.
+const lookShare = 10
+
 // claim fills the lanes from the outbox until ctx ends.
 func (s *Sender) claim(ctx context.Context) {
+	var c claims
 	wait := s.cfg.Poll
 	for ctx.Err() == nil {
-		again, err := s.round(ctx)
+		again, err := s.round(ctx, &c)
 		switch {
 		case err == nil:
 			wait = s.cfg.Poll
@@ -89,48 +101,61 @@ func (s *Sender) claim(ctx context.Context) {
 			wait = min(2*wait, max(5*time.Second, s.cfg.Poll))
 			s.cfg.Logger.Error("claiming callbacks", "error", err, "retry_in", wait)
 		}
-		if !again {
-			s.sleep(ctx, wait, err == nil)
+		switch {
+		case again:
+		case err == nil && c.skipped:
+			s.sleep(ctx, min(wait, time.Until(c.lookAt)), s.wake, nil)
+		case err == nil:
+			s.sleep(ctx, wait, s.wake, s.nextDue())
+		default:
+			s.sleep(ctx, wait, nil, nil) // what wakes us is of no use while the store is away
 		}
 	}
 }
 
-// passes is how many shares an account may claim between two looks, each of which
-// counts all that is due.
-const passes = 8
+// round claims for every account with due callbacks, a share each, and reports
+// whether there was more for lanes that still have room.
+func (s *Sender) round(ctx context.Context, c *claims) (again bool, err error) {
+	if c.skipped = time.Now().Before(c.lookAt); !c.skipped {
+		if err := s.look(ctx, c); err != nil {
+			return false, err
+		}
+	}
+	left := c.found[:0]
+	for i := range c.found {
+		due := c.found[i]
+		more, err := s.share(ctx, &due)
+		if due.Count > 0 {
+			left = append(left, due)
+		}
+		if err != nil {
+			c.found = append(left, c.found[i+1:]...)
+			return false, err
+		}
+		again = again || more
+	}
+	c.found = left
+	return again, nil
+}
 
-// round claims for every account with due callbacks, a share each in turn, and
-// reports whether there was more for lanes that still have room.
-func (s *Sender) round(ctx context.Context) (again bool, err error) {
-	now := s.cfg.Clock.Now()
+// look asks which accounts have callbacks due.
+func (s *Sender) look(ctx context.Context, c *claims) error {
+	begun, now := time.Now(), s.cfg.Clock.Now()
 	s.mu.Lock()
 	s.dues.reach(now)
 	s.mu.Unlock()
-	all, err := s.cfg.Outbox.DueAccounts(ctx, license.PhaseListener, now)
+	found, err := s.cfg.Outbox.DueAccounts(ctx, license.PhaseListener, now)
 	if err != nil {
-		return false, err
+		return err
 	}
-	for range passes {
-		left := all[:0]
-		for _, due := range all {
-			claimed, more, err := s.share(ctx, due)
-			if err != nil {
-				return false, err
-			}
-			if due.Count -= claimed; more {
-				left = append(left, due)
-			}
-		}
-		if all = left; len(all) == 0 || ctx.Err() != nil {
-			break
-		}
-	}
-	return len(all) > 0, nil
+	c.found, c.lookAt = found, begun.Add(lookShare*time.Since(begun))
+	return nil
 }
 
 // share claims a fair share of one account's due callbacks: what its lane has
-// room for, but no more than a batch before the next account has its turn.
-func (s *Sender) share(ctx context.Context, due license.Due) (claimed int, more bool, err error) {
+// room for, but no more than a batch before the next account has its turn. It
+// reports whether there is more, and room for it.
+func (s *Sender) share(ctx context.Context, due *license.Due) (more bool, err error) {
 	s.mu.Lock()
 	l := s.lane(due.Account)
 	limit := min(due.Count, s.room(l), batch)
@@ -139,7 +164,7 @@ func (s *Sender) share(ctx context.Context, due license.Due) (claimed int, more 
 	timeout := s.timeout(l)
 	s.mu.Unlock()
 	if limit <= 0 {
-		return 0, false, nil
+		return false, nil
 	}
 	now := s.cfg.Clock.Now()
 	// Cut off, it might have leased what nobody then knows of.
@@ -152,29 +177,32 @@ func (s *Sender) share(ctx context.Context, due license.Due) (claimed int, more 
 	defer s.mu.Unlock()
 	s.hold(l, -limit)
 	s.take(l, callbacks)
-	// Fewer than asked for: another node is at them.
-	more = len(callbacks) == limit && l.backlog && s.room(l) > 0
-	return len(callbacks), more, err
+	switch due.Count -= len(callbacks); {
+	case err != nil:
+	case len(callbacks) < limit: // another node is at them
+		due.Count = 0
+	default:
+		more = due.Count > 0 && s.room(l) > 0
+	}
+	return more, err
 }
 
-// sleep waits for a Wake, a callback that falls due (unless punctual is false),
-// or the time to poll, which is real time since a turned clock must not stop it.
-func (s *Sender) sleep(ctx context.Context, poll time.Duration, punctual bool) {
+// nextDue fires when a callback falls due; nil where none is known to.
+func (s *Sender) nextDue() <-chan time.Time {
+	s.mu.Lock()
+	d, ok := s.dues.next(s.cfg.Clock.Now())
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return s.cfg.Clock.After(d)
+}
+
+// sleep waits for a wake, a callback that falls due, or for the time to poll, which
+// is real time since a turned clock must not stop it.
+func (s *Sender) sleep(ctx context.Context, poll time.Duration, wake <-chan struct{}, due <-chan time.Time) {
 	timer := time.NewTimer(poll)
 	defer timer.Stop()
-	var due <-chan time.Time
-	if punctual {
-		s.mu.Lock()
-		d, ok := s.dues.next(s.cfg.Clock.Now())
-		s.mu.Unlock()
-		if ok {
-			due = s.cfg.Clock.After(d)
-		}
-	}
-	wake := s.wake
-	if !punctual {
-		wake = nil // what wakes us is of no use while the store is away
-	}
 	select {
 	case <-ctx.Done():
 	case <-timer.C:

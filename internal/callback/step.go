@@ -38,7 +38,7 @@ func (s *Steps) Woken() bool {
 
 // Claim claims due callbacks for the lanes that have room, and reports whether
 // there was more.
-func (s *Steps) Claim(ctx context.Context) (more bool, err error) { return s.s.round(ctx) }
+func (s *Steps) Claim(ctx context.Context) (more bool, err error) { return s.s.round(ctx, &claims{}) }
 
 // Unwritten reports whether there are attempts to write down.
 func (s *Steps) Unwritten() bool {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/license"
@@ -41,32 +42,71 @@ func TestYield(t *testing.T) {
 	}
 }
 
-// TestSharesOfALook: what is due is counted once for several claims.
-func TestSharesOfALook(t *testing.T) {
-	out, looks := newOutbox(), 0
-	out.setFault(func(op string) error {
-		if op == "due" {
-			looks++
+// slow is an outbox in which looking for what is due takes a while.
+type slow struct {
+	*outbox
+
+	looks int
+}
+
+const slowness = 10 * time.Millisecond
+
+func (o *slow) DueAccounts(ctx context.Context, phase license.Phase, now time.Time) ([]license.Due, error) {
+	o.looks++
+	time.Sleep(slowness)
+	return o.outbox.DueAccounts(ctx, phase, now)
+}
+
+// TestShareOfLooks: what is due is counted no more often than for a share of the
+// time, and claimed from what was found meanwhile.
+func TestShareOfLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &slow{outbox: newOutbox()}
+		s, err := New(Config{Outbox: out})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
+		s.open(func(*lane) {}) // nobody sends them
+		s.lane(testAccount).pace = time.Millisecond
+		out.add(testAccount, 4*batch+1)
+		var c claims
+		for i, want := range []struct {
+			wait                  time.Duration
+			more                  bool
+			looks, claims, remain int
+		}{
+			{0, true, 1, 1, 3*batch + 1},
+			{0, true, 1, 2, 2*batch + 1},
+			{(lookShare-1)*slowness - 1, true, 1, 3, batch + 1},
+			{1, true, 2, 4, 1},
+			{0, false, 2, 5, 0},
+			{0, false, 2, 5, 0},
+		} {
+			time.Sleep(want.wait)
+			more, err := s.round(t.Context(), &c)
+			remain := 0
+			for _, due := range c.found {
+				remain += due.Count
+			}
+			if err != nil || more != want.more || out.looks != want.looks || len(out.claims) != want.claims || remain != want.remain {
+				t.Errorf("round %d: more %t, %v, %d looks, %d claims, %d remain; want %+v", i, more, err, out.looks, len(out.claims), remain, want)
+			}
+		}
+		// Whoever is woken when it is too early to look, looks when it is time to.
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go s.claim(ctx)
+		advance(2 * slowness)
+		before := len(out.claims)
+		out.add(testAccount, 1)
+		s.Wake()
+		advance((lookShare-2)*slowness - 1)
+		if len(out.claims) != before {
+			t.Error("looked too early")
+		}
+		advance(slowness + 1)
+		if len(out.claims) != before+1 {
+			t.Errorf("%d claims when it was time to look, want 1", len(out.claims)-before)
+		}
 	})
-	s, err := New(Config{Outbox: out})
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps, err := s.Steps(t.Context(), func(func()) {}) // nobody sends them
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.lane(testAccount).pace = time.Millisecond
-	out.add(testAccount, passes*batch+1)
-	for i, want := range []struct {
-		more   bool
-		claims int
-	}{{true, passes}, {false, passes + 1}} {
-		more, err := steps.Claim(t.Context())
-		if err != nil || more != want.more || looks != i+1 || len(out.claims) != want.claims {
-			t.Errorf("look %d: more %t, %v, %d claims; want %+v", looks, more, err, len(out.claims), want)
-		}
-	}
 }
