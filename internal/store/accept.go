@@ -32,13 +32,11 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 		return license.Accepted{}, s.failed("checking devices", s.whyNot(ctx, &r))
 	}
 	p.Request = &r
-	var together *block
-	if r.Action == license.Assign && len(r.Devices) >= leastBlock {
-		if together, err = s.block(ctx, r.Account, r.Devices); err != nil {
-			return license.Accepted{}, s.failed("reading SIMs", err)
-		}
+	together, err := s.blockOf(ctx, &r)
+	if err != nil {
+		return license.Accepted{}, s.failed("reading SIMs", err)
 	}
-	accepted, err = s.combiner.accept(ctx, p, together)
+	accepted, err = s.acceptAs(ctx, p, together)
 	if errors.Is(err, errNotAll) {
 		// Which device is at fault is found out of the writer's time. Should
 		// nothing be wrong any more, one was held when it counted.
@@ -54,6 +52,16 @@ func (s *Store) Accept(ctx context.Context, p license.AcceptParams) (accepted li
 		s.littles.expect(r.Account)
 	}
 	return accepted, nil
+}
+
+// acceptAs accepts a request as a block, or as any other where that changed since it
+// was read.
+func (s *Store) acceptAs(ctx context.Context, p license.AcceptParams, b *block) (license.Accepted, error) {
+	accepted, err := s.combiner.accept(ctx, p, b)
+	if errors.Is(err, errNotBlock) {
+		accepted, err = s.combiner.accept(ctx, p, nil)
+	}
+	return accepted, err
 }
 
 // whyNot finds out why a request was not taken: its account's policy, or the
@@ -117,7 +125,11 @@ func (a *acceptance) write() error {
 	a.taken = slices.Concat(assign, unassign)
 	assign, unassign = a.taken[:len(assign)], a.taken[len(assign):]
 	steps := []step{a.insertRequests()}
-	if len(unassign) > 0 {
+	switch {
+	case len(unassign) == 0:
+	case a.block != nil:
+		steps = append(steps, a.takeBlockBack(unassign)...)
+	default:
 		if err := a.tx.together(steps...); err != nil {
 			return err
 		}
@@ -370,7 +382,7 @@ func (a *acceptance) place() {
 // insertTasks writes a task for each device: as many of each request as there is
 // room for are born leased to the caller, the others are due at once.
 func (a *acceptance) insertTasks() (steps []step) {
-	if len(a.params) == 1 && a.params[0].Request.Action == license.Assign {
+	if len(a.params) == 1 && (a.params[0].Request.Action == license.Assign || a.block != nil) {
 		return a.insertAlike()
 	}
 	for part := range portions(a.tx, a.taken) {
@@ -395,24 +407,25 @@ func (a *acceptance) insertMixed(devices []taken) step {
 	return step{text: insertTasks, args: []any{string(a.account), list{request, iccid, place, dueAt, leaseEnd, prior}}}
 }
 
-const insertTasksOf = `INSERT INTO task (account, request, iccid, place, phase, carrier_due, lease_end)
-	SELECT $1, $2, iccid, place, 'carrier', NULLIF(CAST($3 AS BIGINT), 0), $4 FROM {each $5 iccid TEXT, place BIGINT}`
+const insertTasksOf = `INSERT INTO task (account, request, iccid, place, phase, carrier_due, lease_end, prior)
+	SELECT $1, $2, iccid, place, 'carrier', NULLIF(CAST($3 AS BIGINT), 0), $4, $5 FROM {each $6 iccid TEXT, place BIGINT}`
 
-// insertAlike writes the tasks of the one request, an assign: what they have in
-// common travels once.
+// insertAlike writes the tasks of the one request, of which many in a row are alike:
+// what they have in common travels once.
 func (a *acceptance) insertAlike() (steps []step) {
 	p, n := a.params[0], len(a.taken)
 	leased := min(max(p.Room, 0), n)
-	for _, part := range []struct {
-		from, to      int
-		due, leaseEnd int64
-	}{
-		{0, leased, 0, micros(p.LeaseUntil)},
-		{leased, n, micros(p.Request.At), 0},
-	} {
-		for some := range portions(a.tx, a.taken[part.from:part.to]) {
+	for from, to := 0, 0; from < n; from = to {
+		first := a.taken[from]
+		for to = from + 1; to < n && to != leased && a.taken[to].prior == first.prior; to++ {
+		}
+		due, leaseEnd := micros(p.Request.At), int64(0)
+		if from < leased {
+			due, leaseEnd = 0, micros(p.LeaseUntil)
+		}
+		for some := range portions(a.tx, a.taken[from:to]) {
 			steps = append(steps, step{text: insertTasksOf, args: []any{
-				string(a.account), string(p.Request.ID), part.due, part.leaseEnd, placesOf(some),
+				string(a.account), string(p.Request.ID), due, leaseEnd, first.prior, placesOf(some),
 			}})
 		}
 	}

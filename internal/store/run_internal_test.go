@@ -15,16 +15,21 @@ func init() { leastRun, leastBlock = 2, 3 }
 
 // AcceptAfter accepts a request whose SIMs are read before something else is done.
 func (s *Store) AcceptAfter(ctx context.Context, p license.AcceptParams, meanwhile func()) (bool, error) {
-	b, err := s.block(ctx, p.Request.Account, p.Request.Devices)
+	b, err := s.blockOf(ctx, p.Request)
 	if err != nil {
 		return false, err
 	}
 	meanwhile()
-	_, err = s.combiner.accept(ctx, p, b)
+	_, err = s.acceptAs(ctx, p, b)
 	if errors.Is(err, errNotAll) {
 		err = license.ErrHeld
 	}
 	return b != nil, err
+}
+
+// TouchedBy is how many SIMs a request was the last to touch.
+func (s *Store) TouchedBy(ctx context.Context, account license.AccountName, id license.RequestID) (int, error) {
+	return first(s.reader(ctx), one[int], `SELECT count(*) FROM sim WHERE account = $1 AND request = $2`, string(account), string(id))
 }
 
 func TestRunsOf(t *testing.T) {
