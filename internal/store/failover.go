@@ -109,6 +109,9 @@ func openConns(config *pgx.ConnConfig, conns int, limit time.Duration, bounded b
 			// A plan that scans all the same, of a table of few rows, is then thought so
 			// dear that it would be compiled: 15 ms of a processor for two rows.
 			"jit": "off",
+			// What costs is rows that are read. Of a few, all of an account would else be
+			// thought cheaper to read than some by their keys.
+			"cpu_tuple_cost": "10", "max_parallel_workers_per_gather": "0",
 		} {
 			if config.RuntimeParams[name] == "" {
 				config.RuntimeParams[name] = value
@@ -154,7 +157,8 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: inner.(*stdlib.Conn), from: c, era: era}, nil //nolint:forcetypeassert // it makes no other
+	//nolint:forcetypeassert // it makes no other
+	return &conn{Conn: inner.(*stdlib.Conn), from: c, era: era, plans: plans{made: time.Now()}}, nil
 }
 
 // A conn is a connection each of whose calls ends in time.
@@ -164,6 +168,29 @@ type conn struct {
 	from  *connector
 	era   uint64
 	begin string // the transaction that is promised and not begun
+	plans plans
+}
+
+// plans is how old a connection's plans are. Each is made once, for tables as large
+// as they are then: while an account has a few rows, all of them are cheaper to read
+// than some by their keys, and a plan that does is kept while it gets a million.
+type plans struct {
+	uses, madeAt int // how often the connection was taken, in all and when they were made
+	made         time.Time
+}
+
+// plansLast is how long plans are kept that were made for tables which may have
+// grown since, whatever happens.
+const plansLast = time.Minute
+
+// old reports whether plans are to be made anew: that is when the connection was
+// taken as often again as before, and after a while.
+func (p *plans) old() bool {
+	if p.uses++; p.uses < 2*p.madeAt && time.Since(p.made) < plansLast {
+		return false
+	}
+	p.madeAt, p.made = p.uses, time.Now()
+	return true
 }
 
 // judge says what err means: whether the server kept silent too long in ctx,
@@ -181,7 +208,8 @@ func (c *conn) judge(caller, ctx context.Context, err error) error {
 	return err
 }
 
-// ResetSession looks at a connection before it is used again.
+// ResetSession looks at a connection before it is used again, and has plans made anew
+// that are old.
 func (c *conn) ResetSession(caller context.Context) error {
 	if c.era != c.from.era.Load() {
 		return driver.ErrBadConn
@@ -191,6 +219,12 @@ func (c *conn) ResetSession(caller context.Context) error {
 	if err := c.Conn.ResetSession(ctx); err != nil {
 		_ = c.judge(caller, ctx, err)
 		return driver.ErrBadConn // database/sql heeds no other
+	}
+	if c.plans.old() {
+		if _, err := c.Conn.Conn().Exec(ctx, "discard plans", pgx.QueryExecModeSimpleProtocol); err != nil {
+			_ = c.judge(caller, ctx, err)
+			return driver.ErrBadConn
+		}
 	}
 	return nil
 }
