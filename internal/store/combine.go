@@ -15,9 +15,10 @@ import (
 // statements, its commit, and the row of the pool, on which they would have
 // stood in line one by one.
 //
-// Whoever finds nobody at work does it, for itself and all who wait; whoever
+// Whoever finds too few at work does it, for itself and all who wait; whoever
 // does it hands the turn on. So there is no goroutine here, and alone nobody
-// waits.
+// waits. Where the engine writes for several at once, two are at work in turns: one
+// transaction is written while the other's answers are sent and the next requests read.
 type combiner struct {
 	s  *Store
 	mu sync.Mutex // guards what follows
@@ -37,12 +38,30 @@ const (
 // gathering is the small requests of one account.
 type gathering struct {
 	waiting []*waiter
-	running bool // somebody runs a transaction, or has the turn to
+	turn    bool // the first who waits has the turn to begin a transaction
+	running int  // transactions under way
+	inside  int  // requests in them
 	// expected is how many were about when the last transaction ended: those whose
-	// answer it was, and those who had come meanwhile.
+	// answer it was, those in another, and those who had come meanwhile.
 	expected int
 	ended    time.Time     // when it ended
-	gathered chan struct{} // closed when as many wait, if somebody waits for them; or nil
+	gathered chan struct{} // closed when enough wait, if somebody waits for them; or nil
+}
+
+// enough is how many are waited for: a share for each transaction.
+func (c *combiner) enough(g *gathering) int {
+	most := c.s.dialect.accepting
+	return (g.expected + most - 1) / most
+}
+
+// offer gives the turn to the first who waits, unless it is taken or as many are at
+// work as may be; c.mu is held. So it does whenever that may have become different,
+// and whoever has the turn is always the first.
+func (c *combiner) offer(g *gathering) {
+	if !g.turn && g.running < c.s.dialect.accepting && len(g.waiting) > 0 {
+		g.turn = true
+		close(g.waiting[0].turn)
+	}
 }
 
 // A waiter is a request that somebody waits to see accepted.
@@ -93,14 +112,11 @@ func (c *combiner) join(account license.AccountName, w *waiter) *gathering {
 		c.of[account] = g
 	}
 	g.waiting = append(g.waiting, w)
-	if g.gathered != nil && len(g.waiting) >= g.expected {
+	if g.gathered != nil && len(g.waiting) >= c.enough(g) {
 		close(g.gathered)
 		g.gathered = nil
 	}
-	if !g.running {
-		g.running = true
-		close(w.turn)
-	}
+	c.offer(g)
 	return g
 }
 
@@ -115,40 +131,41 @@ func (c *combiner) withdraw(account license.AccountName, g *gathering, w *waiter
 	g.waiting = slices.Delete(g.waiting, i, i+1)
 	select {
 	case <-w.turn:
-		c.handOn(account, g)
+		g.turn = false
+		c.offer(g)
+		c.forget(account, g)
 	default:
 	}
 	return true
 }
 
-// handOn gives a turn that is over to one who waits; c.mu is held.
-func (c *combiner) handOn(account license.AccountName, g *gathering) {
-	for _, w := range g.waiting {
-		select {
-		case <-w.turn: // has one
-		default:
-			close(w.turn)
-			return
-		}
-	}
-	if g.running = false; g.expected < 2 {
+// forget forgets a gathering of which nothing need be known; c.mu is held.
+func (c *combiner) forget(account license.AccountName, g *gathering) {
+	if g.running == 0 && len(g.waiting) == 0 && g.expected < 2 {
 		delete(c.of, account)
 	}
 }
 
-// run runs one transaction for those who wait, and hands the turn on.
+// run runs one transaction for those who wait.
 func (c *combiner) run(account license.AccountName, g *gathering) {
 	c.gather(g)
 	c.mu.Lock()
 	batch := g.take()
+	g.turn = false
+	g.running++
+	g.inside += len(batch)
+	c.offer(g)
 	c.mu.Unlock()
 	if len(batch) > 0 {
 		c.settle(batch[0].ctx, batch)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g.expected, g.ended = len(batch)+len(g.waiting), time.Now()
-	c.handOn(account, g)
+	g.running--
+	g.inside -= len(batch)
+	g.expected, g.ended = len(batch)+g.inside+len(g.waiting), time.Now()
+	c.offer(g)
+	c.forget(account, g)
 }
 
 // gather waits a little for those who were just answered to come again, when there
@@ -156,7 +173,7 @@ func (c *combiner) run(account license.AccountName, g *gathering) {
 // others then had to wait for.
 func (c *combiner) gather(g *gathering) {
 	c.mu.Lock()
-	if g.expected < 2 || len(g.waiting) >= g.expected || time.Since(g.ended) > 10*gatherFor {
+	if g.expected < 2 || len(g.waiting) >= c.enough(g) || time.Since(g.ended) > 10*gatherFor {
 		c.mu.Unlock()
 		return
 	}

@@ -127,3 +127,53 @@ func TestCompanyOfThoseWhoGiveUp(t *testing.T) {
 		}
 	})
 }
+
+// TestCompanyBesideAnother has the requests of an account be accepted while another of
+// its transactions is under way, where the engine can.
+func TestCompanyBesideAnother(t *testing.T) {
+	for _, e := range storetest.Engines(t) {
+		if e.Name != "postgres" {
+			continue // it has one writer
+		}
+		t.Run(e.Name, func(t *testing.T) {
+			db := e.NewDatabase(t)
+			b := newBench(t, db.Open(t), storetest.Fixture{SIMs: 3})
+			lock, err := db.SQL(t).BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = lock.Rollback() }()
+			if _, err := lock.ExecContext(t.Context(), `SELECT 1 FROM sim WHERE iccid = $1 FOR UPDATE`, string(b.sims[0].Device.ICCID)); err != nil {
+				t.Fatal(err)
+			}
+			held := make(chan error, 1)
+			p := b.params(license.Assign, license.SKUFlexible, b.sims[0])
+			go func() {
+				_, err := b.s.Accept(t.Context(), p)
+				held <- err
+			}()
+			for blocked := 0; blocked == 0; { // until it is under way
+				<-time.After(time.Millisecond)
+				const waits = `SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))`
+				if err := lock.QueryRowContext(t.Context(), waits).Scan(&blocked); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, sim := range b.sims[1:] {
+				b.accept(license.Assign, license.SKUFlexible, sim)
+			}
+			select {
+			case err := <-held:
+				t.Errorf("accepted while its SIM was locked: %v", err)
+			default:
+			}
+			if err := lock.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-held; err != nil {
+				t.Error(err)
+			}
+			b.wantPool(license.SKUFlexible, 3, 0)
+		})
+	}
+}

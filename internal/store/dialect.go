@@ -38,6 +38,7 @@ type dialect struct {
 	clustered     string // {clustered}: an account's rows lie together
 	hot           string // {hot}: leave room in each page for a new version of each row
 	slowReturning bool   // RETURNING costs much
+	accepting     int    // how many transactions accept small requests of one account at once
 	confirm       string // a statement that makes the commit wait for all before it, where commits can be waited for
 	// retry reports whether a write that failed so is worth repeating: it lost
 	// a race, or its outcome is unknown. Every write can be repeated.
@@ -59,6 +60,7 @@ var sqliteDialect = dialect{
 	give:          lend,
 	clustered:     "WITHOUT ROWID",
 	slowReturning: true,
+	accepting:     1, // there is one writer
 	retry:         func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY },
 	constraint:    func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT },
 	outage: func(err error) bool {
@@ -88,13 +90,14 @@ func sqliteCode(err error) int {
 }
 
 var postgresDialect = dialect{
-	name: "postgres",
-	list: arrays,
-	nth:  elementOf,
-	give: spread,
-	skip: "FOR UPDATE SKIP LOCKED",
-	wait: "FOR UPDATE",
-	hot:  "WITH (fillfactor = 50)",
+	name:      "postgres",
+	list:      arrays,
+	nth:       elementOf,
+	give:      spread,
+	skip:      "FOR UPDATE SKIP LOCKED",
+	wait:      "FOR UPDATE",
+	hot:       "WITH (fillfactor = 50)",
+	accepting: 2,
 	// A few bytes for the log that nobody reads.
 	confirm: "SELECT pg_logical_emit_message(true, 'simlatch', 'confirm')",
 	retry: func(err error) bool {
