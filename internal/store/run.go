@@ -122,7 +122,7 @@ func (st *settlement) all(moves []move) (steps []step) {
 		args := []any{account, string(first.Request), string(first.Device.ICCID), string(last.Device.ICCID), first.Lease}
 		steps = append(steps, whole(r.to-r.from, settleRun, append(args, st.ends(r.from, moves)...)...))
 	}
-	ids, at, rest := st.wholes(rest, alike)
+	ids, at, rest := st.findWholes(rest, alike)
 	if len(ids) > 0 {
 		args := append([]any{account, st.given[at[0]].Task.Lease}, st.ends(at[0], moves)...)
 		steps = append(steps, whole(len(at), settleWhole, append(args, only(ids))...))
@@ -134,6 +134,11 @@ func (st *settlement) all(moves []move) (steps []step) {
 	st.won = make([]wonTask, len(st.given))
 	for i, o := range st.given {
 		st.won[i] = wonTask{Outcome: o, move: moves[i], lease: o.Task.Lease + 1}
+	}
+	for _, i := range at {
+		if n := len(st.wholes); n == 0 || st.wholes[n-1].Task.Request != st.given[i].Task.Request {
+			st.wholes = append(st.wholes, st.won[i])
+		}
 	}
 	return steps
 }
@@ -150,9 +155,9 @@ func (st *settlement) ends(i int, moves []move) []any {
 	}
 }
 
-// wholes finds, among tasks, the requests that all of whose tasks are there and
+// findWholes finds, among tasks, the requests that all of whose tasks are there and
 // written like the first; at are these tasks, and rest the others.
-func (st *settlement) wholes(tasks []int, alike func(i, k int) bool) (ids []license.RequestID, at, rest []int) {
+func (st *settlement) findWholes(tasks []int, alike func(i, k int) bool) (ids []license.RequestID, at, rest []int) {
 	for from, i := 0, 0; from < len(tasks); from = i {
 		first := &st.given[tasks[from]].Task
 		like := tasks[from]

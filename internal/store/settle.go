@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/simlatch/simlatch/internal/crash"
@@ -64,7 +65,7 @@ func (s *Store) settleWith(ctx context.Context, p license.SettleParams, also fun
 		settled = license.Settled{}
 		for _, account := range accounts {
 			st := newSettlement(tx, p, account, parts[account])
-			st.trust = trust
+			st.trust, st.listens = trust, &s.listens
 			if err := st.run(&settled); err != nil {
 				return err
 			}
@@ -86,6 +87,8 @@ type settlement struct {
 	trust   bool               // that all leases stand
 	given   []*license.Outcome // one for each task, in the order of their keys
 	won     []wonTask          // those whose lease still stood, in the same order
+	wholes  []wonTask          // the first task of each request that is settled whole, and alike
+	listens *sync.Map          // what the last settlement found, by account: whether it has a listener
 }
 
 type taskKey struct {
@@ -168,26 +171,34 @@ func (st *settlement) run(settled *license.Settled) error {
 			settled.Callbacks = append(settled.Callbacks, w.callback())
 		}
 	}
-	if err := st.book(lines); err != nil {
+	if err := st.tx.together(st.book(lines)...); err != nil {
 		return err
 	}
 	crash.At(crash.SettleWritten)
 	return nil
 }
 
-// settle writes the tasks and counts them in their requests.
+// settle writes the tasks and counts them in their requests. What it can, it books as
+// well: lines is what is left.
 func (st *settlement) settle() (lines []posting, err error) {
-	moves, err := st.moves()
+	listens, steps, err := st.hasListener()
 	if err != nil {
 		return nil, err
 	}
-	var steps []step
+	moves := st.moves(listens)
 	if st.trust && !slices.ContainsFunc(st.given, needsAnswer) {
-		steps = st.all(moves)
+		steps = append(steps, st.all(moves)...)
 	} else if err := st.tasks(moves); err != nil {
 		return nil, err
 	}
-	return lines, st.tx.inParts(append(steps, st.requests(&lines)...)...)
+	steps = append(steps, st.countWholes(&lines)...)
+	counts := st.requests(&lines)
+	steps = append(steps, counts...)
+	if len(counts) == 0 && !slices.ContainsFunc(st.won, movesSIM) {
+		steps = append(steps, st.book(lines)...)
+		lines = nil
+	}
+	return lines, st.tx.inParts(steps...)
 }
 
 func (w *wonTask) callback() license.Callback {
@@ -232,16 +243,37 @@ func removeInserted(tx *tx, account license.AccountName, keys []taskKey) error {
 	return nil
 }
 
-// moves says where each outcome takes its task.
-func (st *settlement) moves() ([]move, error) {
-	var listeners int64
-	err := st.tx.together(step{
+// hasListener says whether the account has one. Where all goes as it should, that is
+// what the last settlement found, and the step sees whether it still is so.
+func (st *settlement) hasListener() (listens bool, steps []step, err error) {
+	var n int64
+	look := step{
 		text: hasListener, args: []any{string(st.account), license.CarrierService},
-		row: func(scan func(...any) error) error { return scan(&listeners) },
-	})
-	if err != nil {
-		return nil, err
+		row: func(scan func(...any) error) error { return scan(&n) },
 	}
+	if st.trust {
+		if before, ok := st.listens.Load(st.account); ok {
+			listens, _ = before.(bool)
+			look.check = func(int64) error {
+				if listens != (n > 0) {
+					return errTorn
+				}
+				return nil
+			}
+			return listens, []step{look}, nil
+		}
+	}
+	if err := st.tx.together(look); err != nil {
+		return false, nil, err
+	}
+	if st.listens != nil {
+		st.listens.Store(st.account, n > 0)
+	}
+	return n > 0, nil, nil
+}
+
+// moves says where each outcome takes its task.
+func (st *settlement) moves(listens bool) []move {
 	room := st.p.Room[st.account]
 	moves := make([]move, len(st.given))
 	for i := range st.given {
@@ -256,7 +288,7 @@ func (st *settlement) moves() ([]move, error) {
 			m.phase = license.PhaseStuck
 		case license.Done, license.Refused:
 			switch {
-			case listeners == 0:
+			case !listens:
 				m.phase = license.PhaseEnded
 			case room > 0:
 				room--
@@ -266,7 +298,7 @@ func (st *settlement) moves() ([]move, error) {
 			}
 		}
 	}
-	return moves, nil
+	return moves
 }
 
 // needsAnswer reports whether an outcome takes more than the number of rows that
@@ -342,93 +374,12 @@ func (st *settlement) tasks(moves []move) (err error) {
 	return removeInserted(st.tx, st.account, inserted)
 }
 
-// The requests are there: an update by key, as in settleTasks. A request of which
-// all tasks have ended has no leases. What ends here has no listener.
-const countSettled = `INSERT INTO request (account, id, sku, action, time, total, succeeded, failed, postings, ended, lease_end)
-	SELECT $1, id, '', 'assign', 0, done + failed, done, failed, postings, ended, NULLIF(lease_end, 0)
-	FROM {each $2 id TEXT, done BIGINT, failed BIGINT, postings BIGINT, ended BIGINT, lease_end BIGINT} WHERE true
-	ON CONFLICT (account, id) DO UPDATE SET succeeded = request.succeeded + excluded.succeeded,
-		failed = request.failed + excluded.failed, postings = request.postings + excluded.postings,
-		ended = request.ended + excluded.ended, unacked = request.unacked + excluded.ended,
-		lease_end = CASE WHEN request.ended + excluded.ended >= request.total THEN NULL
-			WHEN excluded.lease_end IS NULL OR request.lease_end <= excluded.lease_end THEN request.lease_end
-			ELSE excluded.lease_end END
-	RETURNING id, postings`
-
-// requests counts the devices whose outcome is known in their requests' rows, and
-// makes the lines of the ledger for them.
-func (st *settlement) requests(lines *[]posting) []step {
-	var ids []string
-	var done, failed, postings, ended, leaseEnd []int64
-	var own [][]posting // lines of each
-	for first, i := 0, 0; first < len(st.won); first = i {
-		var d, f, e, end int64
-		task := st.won[first].Task
-		for i = first; i < len(st.won) && st.won[i].Task.Request == task.Request; i++ {
-			w := &st.won[i]
-			switch w.Verdict {
-			case license.Done:
-				d++
-			case license.Refused:
-				f++
-			case license.Retry, license.Later, license.Stuck:
-			}
-			if w.phase == license.PhaseEnded {
-				e++
-			}
-			end = max(end, micros(w.until)) // all that are leased are leased alike
-		}
-		if d+f == 0 {
-			continue
-		}
-		own = append(own, ledgerLines(task, int(d), int(f), st.p.Now))
-		ids, done, failed = append(ids, string(task.Request)), append(done, d), append(failed, f)
-		postings = append(postings, int64(len(own[len(own)-1])))
-		ended, leaseEnd = append(ended, e), append(leaseEnd, end)
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	next := 0
-	row := func(scan func(...any) error) error {
-		var id string
-		var last int64
-		if err := scan(&id, &last); err != nil {
-			return err
-		}
-		i := next
-		if i >= len(ids) || ids[i] != id {
-			i, _ = slices.BinarySearch(ids, id)
-		}
-		next = i + 1
-		for k := range own[i] {
-			own[i][k].number = last - int64(len(own[i])-1-k)
-		}
-		*lines = append(*lines, own[i]...)
-		return nil
-	}
-	return []step{{text: countSettled, row: row, args: []any{string(st.account), list{ids, done, failed, postings, ended, leaseEnd}}}}
-}
-
-// ledgerLines is what the ends of some devices of one request mean for the
-// ledger. A refused unassign means nothing: the license stays where it is.
-func ledgerLines(t license.Task, done, failed int, now time.Time) (lines []posting) {
-	if t.Action == license.Unassign {
-		if done > 0 {
-			lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: release, units: done, at: now})
-		}
-		return lines
-	}
-	if done > 0 {
-		lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: post, units: done, at: now})
-	}
-	if failed > 0 {
-		lines = append(lines, posting{request: t.Request, sku: t.SKU, kind: void, units: failed, at: now})
-	}
-	return lines
-}
-
 const freeSIMs = `UPDATE sim SET sku = '', request = '' WHERE account = $1 AND iccid {any $2}`
+
+// movesSIM reports whether a task's outcome is written to its SIM.
+func movesSIM(w wonTask) bool {
+	return w.Verdict == license.Refused || w.Verdict == license.Done && w.Task.Action == license.Unassign
+}
 
 // sims frees the SIMs whose assign was refused or whose unassign was done, and
 // points those whose unassign was refused back at the request that assigned
@@ -458,35 +409,4 @@ func (st *settlement) sims() error {
 		}
 	}
 	return nil
-}
-
-const movePool = `UPDATE pool SET reserved = reserved + $3, assigned = assigned + $4
-	WHERE account = $1 AND sku = $2`
-
-// book writes the lines of the ledger, and moves the balances by what they say.
-func (st *settlement) book(lines []posting) error {
-	if len(lines) == 0 {
-		return nil
-	}
-	type move struct{ reserved, assigned int }
-	moves := map[license.SKU]move{}
-	for _, l := range lines {
-		m := moves[l.sku]
-		switch l.kind {
-		case post:
-			m.reserved -= l.units
-			m.assigned += l.units
-		case void:
-			m.reserved -= l.units
-		case release:
-			m.assigned -= l.units
-		}
-		moves[l.sku] = m
-	}
-	steps := []step{insertPostings(st.account, lines)}
-	for _, sku := range slices.Sorted(maps.Keys(moves)) {
-		m := moves[sku]
-		steps = append(steps, step{text: movePool, args: []any{string(st.account), string(sku), m.reserved, m.assigned}})
-	}
-	return st.tx.together(steps...)
 }

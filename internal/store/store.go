@@ -67,6 +67,7 @@ type shared struct {
 	slow      *sql.DB // the same with hours instead of seconds for a statement; on SQLite db itself
 	group     *group  // SQLite's one writer; nil on PostgreSQL
 	littles   *littles
+	listens   sync.Map   // by account: whether it had a listener when something was settled last
 	turnstile *turnstile // of what writes to PostgreSQL; nil on SQLite
 	sealer    *auth.Sealer
 	log       *slog.Logger
