@@ -229,6 +229,7 @@ func (s *Store) openPostgres(ctx context.Context, rawURL string, conns int) erro
 	}
 	s.db, s.slow = db, openConns(config, slowConns, slowTimeout, false, era)
 	s.turnstile = newTurnstile(s.littles)
+	s.turnstile.flush = s.flushLog
 	return nil
 }
 

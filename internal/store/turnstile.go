@@ -133,7 +133,8 @@ func (s *Store) Yield(ctx context.Context, account license.AccountName) {
 // else asks for anything, nothing waits.
 type turnstile struct {
 	littles *littles
-	mu      sync.Mutex // guards what follows
+	flush   func(context.Context) // writes the log that was made so far; nil in some tests
+	mu      sync.Mutex            // guards what follows
 	queue   queue
 	busy    bool // somebody has the turn
 }
@@ -158,9 +159,13 @@ func (t *turnstile) pass(ctx context.Context, account license.AccountName, weigh
 		}
 		defer t.leave()
 	}
-	hold := func() { t.littles.hold(ctx, account, holdMost) }
-	hold()
-	return fn(hold)
+	t.littles.hold(ctx, account, holdMost)
+	return fn(func() {
+		if lately, _, _ := t.littles.beside(account); lately && t.flush != nil {
+			t.flush(ctx)
+		}
+		t.littles.hold(ctx, account, holdMost)
+	})
 }
 
 // enter waits for the turn.

@@ -75,7 +75,8 @@ func TestTurnstile(t *testing.T) {
 }
 
 // TestTurnstileHolds: what is much waits between its statements while something
-// little is under way or expected, and no longer than it should.
+// little is under way or expected, and no longer than it should. Where others lately
+// asked for little, the log is written before.
 func TestTurnstileHolds(t *testing.T) {
 	for name, c := range map[string]struct {
 		quiet func(*testing.T, *turnstile)
@@ -92,6 +93,8 @@ func TestTurnstileHolds(t *testing.T) {
 				ts := newTurnstile(newLittles())
 				var took time.Duration
 				var group sync.WaitGroup
+				flushed := 0
+				ts.flush = func(context.Context) { flushed++ }
 				err := ts.pass(t.Context(), "noisy", 500, func(hold func()) error {
 					group.Go(func() { c.quiet(t, ts) })
 					synctest.Wait()
@@ -102,6 +105,9 @@ func TestTurnstileHolds(t *testing.T) {
 				})
 				if err != nil || took != c.want {
 					t.Errorf("held for %v, %v; want %v", took, err, c.want)
+				}
+				if others := c.want > 0; flushed > 0 != others || flushed > 1 {
+					t.Errorf("the log was written %d times; others ask for little: %t", flushed, others)
 				}
 				group.Wait()
 			})

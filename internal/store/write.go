@@ -192,6 +192,23 @@ func (s *Store) writeMixed(ctx context.Context, account license.AccountName, mos
 // Nodes write heartbeats, so it is known within seconds, and so is its end.
 func (s *Store) ReadOnly() bool { return s.readOnly.Load() }
 
+// flushWait is how long a free connection is waited for, to flush the log.
+const flushWait = 5 * time.Millisecond
+
+// flushLog has PostgreSQL write its log to the disk, up to now. A commit does that
+// for all that was logged before it, by whomever: whoever commits a little while much
+// is being written would pay for it.
+func (s *Store) flushLog(ctx context.Context) {
+	soon, cancel := context.WithTimeout(ctx, flushWait)
+	defer cancel()
+	c, err := s.db.Conn(soon)
+	if err != nil {
+		return // it is for speed alone
+	}
+	defer func() { _ = c.Close() }()             // it goes back to its pool
+	_, _ = c.ExecContext(ctx, s.dialect.confirm) // whatever is wrong, the transaction meets as well
+}
+
 // writeAlone runs fn in a transaction of its own, however long that takes, and
 // once.
 func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) error {
