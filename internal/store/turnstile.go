@@ -141,10 +141,10 @@ type turnstile struct {
 
 func newTurnstile(l *littles) *turnstile { return &turnstile{littles: l, queue: newQueue()} }
 
-// pass has fn run, when it is its turn. fn is given what it should call between
-// statements, which may wait; nil for what is little. A caller whose context ends
+// pass has fn run, when it is its turn. fn is given what it should wait in between
+// statements; nil for what is little. A caller whose context ends
 // before its turn gets that context's error and nothing is done.
-func (t *turnstile) pass(ctx context.Context, account license.AccountName, weight int, fn func(hold func()) error) error {
+func (t *turnstile) pass(ctx context.Context, account license.AccountName, weight int, fn func(*hold) error) error {
 	switch {
 	case account == "": // of the service itself
 		return fn(nil)
@@ -160,12 +160,36 @@ func (t *turnstile) pass(ctx context.Context, account license.AccountName, weigh
 		defer t.leave()
 	}
 	t.littles.hold(ctx, account, holdMost)
-	return fn(func() {
-		if lately, _, _ := t.littles.beside(account); lately && t.flush != nil {
-			t.flush(ctx)
-		}
-		t.littles.hold(ctx, account, holdMost)
-	})
+	return fn(&hold{t: t, ctx: ctx, account: account})
+}
+
+// A hold is where a transaction that writes much stops for others that write little.
+type hold struct {
+	t       *turnstile
+	ctx     context.Context
+	account license.AccountName
+}
+
+// beside reports whether there are others, lately.
+func (h *hold) beside() bool {
+	lately, _, _ := h.t.littles.beside(h.account)
+	return lately
+}
+
+// wait waits while something little is under way, if anything is.
+func (h *hold) wait() {
+	if h.beside() && h.t.flush != nil {
+		h.t.flush(h.ctx)
+	}
+	h.t.littles.hold(h.ctx, h.account, holdMost)
+}
+
+// portion is how many rows are written between two waits.
+func (h *hold) portion() int {
+	if h.beside() {
+		return portionMost / 2
+	}
+	return portionMost
 }
 
 // enter waits for the turn.

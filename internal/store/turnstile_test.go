@@ -20,7 +20,7 @@ func crowd(t *testing.T, ts *turnstile, account license.AccountName, calls, weig
 	var inside, peak atomic.Int32
 	for range calls {
 		group.Go(func() {
-			err := ts.pass(t.Context(), account, weight, func(func()) error {
+			err := ts.pass(t.Context(), account, weight, func(*hold) error {
 				n := inside.Add(1)
 				for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
 				}
@@ -39,7 +39,7 @@ func crowd(t *testing.T, ts *turnstile, account license.AccountName, calls, weig
 
 func ask(t *testing.T, ts *turnstile, account license.AccountName, takes time.Duration) {
 	t.Helper()
-	if err := ts.pass(t.Context(), account, 1, func(func()) error {
+	if err := ts.pass(t.Context(), account, 1, func(*hold) error {
 		time.Sleep(takes)
 		return nil
 	}); err != nil {
@@ -95,11 +95,11 @@ func TestTurnstileHolds(t *testing.T) {
 				var group sync.WaitGroup
 				flushed := 0
 				ts.flush = func(context.Context) { flushed++ }
-				err := ts.pass(t.Context(), "noisy", 500, func(hold func()) error {
+				err := ts.pass(t.Context(), "noisy", 500, func(h *hold) error {
 					group.Go(func() { c.quiet(t, ts) })
 					synctest.Wait()
 					begun := time.Now()
-					hold()
+					h.wait()
 					took = time.Since(begun)
 					return nil
 				})
@@ -125,7 +125,7 @@ func TestTurnstileGivenUp(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		err := ts.pass(ctx, "noisy", 500, func(func()) error {
+		err := ts.pass(ctx, "noisy", 500, func(*hold) error {
 			t.Error("it ran all the same")
 			return nil
 		})

@@ -25,7 +25,7 @@ type tx struct {
 	run     func(text string, args []any) (sql.Result, error)
 	rows    func(text string, args []any) (*sql.Rows, error)
 	send    func([]step) error // sends several statements at once; nil on SQLite, where nothing is sent
-	hold    func()             // waits while others have the right of way; nil where none has
+	hold    *hold              // where it waits while others have the right of way; nil where none has
 	broken  error              // the error that ended the transaction
 }
 
@@ -94,11 +94,12 @@ func (t *tx) inParts(steps ...step) error {
 // wait waits while others that write little have the right of way.
 func (t *tx) wait() {
 	if t.hold != nil {
-		t.hold()
+		t.hold.wait()
 	}
 }
 
-// portionMost is how many rows a transaction that may wait writes between two waits.
+// portionMost is how many rows a transaction that may wait writes between two waits, at
+// most.
 const portionMost = 500
 
 // portions cuts what a transaction is to write where it may wait.
@@ -106,7 +107,7 @@ func portions[T any](t *tx, list []T) iter.Seq[[]T] {
 	if t.hold == nil {
 		return slices.Chunk(list, max(1, len(list)))
 	}
-	return slices.Chunk(list, portionMost)
+	return slices.Chunk(list, t.hold.portion())
 }
 
 func (st *step) run(t *tx) (int64, error) {
@@ -158,7 +159,7 @@ func (s *Store) writeMixed(ctx context.Context, account license.AccountName, mos
 		if s.group != nil {
 			err = s.group.do(ctx, account, most, weight, attempt)
 		} else {
-			err = s.turnstile.pass(ctx, account, most, func(hold func()) error {
+			err = s.turnstile.pass(ctx, account, most, func(hold *hold) error {
 				return s.writeOn(ctx, s.db, hold, attempt)
 			})
 		}
@@ -217,7 +218,7 @@ func (s *Store) writeAlone(ctx context.Context, fn func(*tx) error) error {
 
 // writeOn runs fn in a transaction on db, which may wait in hold between its
 // statements; nil where it need not.
-func (s *Store) writeOn(ctx context.Context, db *sql.DB, hold func(), fn func(*tx) error) (err error) {
+func (s *Store) writeOn(ctx context.Context, db *sql.DB, hold *hold, fn func(*tx) error) (err error) {
 	c, err := db.Conn(ctx)
 	if err != nil {
 		return err
