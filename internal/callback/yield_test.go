@@ -96,17 +96,22 @@ func TestShareOfLooks(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go s.claim(ctx)
+		claims := func() int {
+			out.mu.Lock()
+			defer out.mu.Unlock()
+			return len(out.claims)
+		}
 		advance(2 * slowness)
-		before := len(out.claims)
+		before := claims()
 		out.add(testAccount, 1)
 		s.Wake()
 		advance((lookShare-2)*slowness - 1)
-		if len(out.claims) != before {
+		if claims() != before {
 			t.Error("looked too early")
 		}
 		advance(slowness + 1)
-		if len(out.claims) != before+1 {
-			t.Errorf("%d claims when it was time to look, want 1", len(out.claims)-before)
+		if claims() != before+1 {
+			t.Errorf("%d claims when it was time to look, want 1", claims()-before)
 		}
 	})
 }
