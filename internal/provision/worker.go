@@ -4,8 +4,8 @@
 // A Worker gets most of its tasks in memory, already leased to it by the
 // transaction that wrote them (Reserve, Give), and claims from the store what
 // nobody holds: what there was no room for, what another node left behind, and
-// what is to be asked again. One goroutine claims, a few call the carrier, two
-// settle. Tasks wait in a line per account, and the lines take turns.
+// what is to be asked again. One goroutine claims, a few call the carrier,
+// three settle. Tasks wait in a line per account, and the lines take turns.
 //
 // Silence is not refusal: whatever a carrier leaves unknown is asked again under
 // the same key, and after a day left to an operator. Whatever the worker itself

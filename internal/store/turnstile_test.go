@@ -93,7 +93,7 @@ func TestTurnstileHolds(t *testing.T) {
 				ts := newTurnstile(newLittles())
 				var took time.Duration
 				var group sync.WaitGroup
-				flushed := 0
+				flushed, portion := 0, 0
 				ts.flush = func(context.Context) { flushed++ }
 				err := ts.pass(t.Context(), "noisy", 500, func(h *hold) error {
 					group.Go(func() { c.quiet(t, ts) })
@@ -101,6 +101,7 @@ func TestTurnstileHolds(t *testing.T) {
 					begun := time.Now()
 					h.wait()
 					took = time.Since(begun)
+					portion = h.portion()
 					return nil
 				})
 				if err != nil || took != c.want {
@@ -108,6 +109,9 @@ func TestTurnstileHolds(t *testing.T) {
 				}
 				if others := c.want > 0; flushed > 0 != others || flushed > 1 {
 					t.Errorf("the log was written %d times; others ask for little: %t", flushed, others)
+				}
+				if want := portionMost; c.want > 0 && portion != want/2 || c.want == 0 && portion != want {
+					t.Errorf("it writes %d rows between two waits", portion)
 				}
 				group.Wait()
 			})
